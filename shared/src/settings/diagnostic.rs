@@ -1,0 +1,63 @@
+//! What an operator is told about a setting.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Origin;
+
+/// How bad a [`Diagnostic`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The setting has no effect, or not the one that was hoped for; what it
+    /// belongs to works.
+    Warning,
+    /// What the setting belongs to is left out.
+    Error,
+}
+
+/// What is wrong with a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// No such key.
+    Unknown,
+    /// Traefik knows the key; this version of Tidegate does not obey it.
+    Unsupported,
+    /// The key is right, its value is not.
+    Invalid,
+}
+
+/// One complaint about one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub problem: Problem,
+    /// Where the setting was written.
+    pub origin: Origin,
+    /// The dotted path of the setting, for example `http.routers.web.rule`.
+    pub key: String,
+    /// What is wrong, in words; a sentence without its final stop.
+    pub message: String,
+}
+
+impl Diagnostic {
+    /// A value that can't be used: what it belongs to is left out.
+    pub fn invalid(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            problem: Problem::Invalid,
+            origin,
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+    }
+}
