@@ -4,6 +4,8 @@
 //! that source says as a whole, each time it changes. It never touches a
 //! snapshot: `aggregate` merges what all providers say, `app` hands the result on.
 
+pub mod aggregate;
+
 use std::sync::Arc;
 
 use crate::config::dynamic::Configuration;
