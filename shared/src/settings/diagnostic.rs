@@ -37,7 +37,8 @@ pub struct Diagnostic {
     pub problem: Problem,
     /// Where the setting was written.
     pub origin: Origin,
-    /// The dotted path of the setting, for example `http.routers.web.rule`.
+    /// The dotted path of the setting, for example `http.routers.web.rule`;
+    /// empty for a complaint about a file or an owner of labels as a whole.
     pub key: String,
     /// What is wrong, in words; a sentence without its final stop.
     pub message: String,
@@ -58,6 +59,9 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.origin, self.message),
+            key => write!(f, "{}: {key}: {}", self.origin, self.message),
+        }
     }
 }
