@@ -15,8 +15,12 @@ pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, 
         return if plain { Ok(resolve(text)) } else { as_text() };
     };
     if !tag.is_yaml_core_schema() {
-        // `!` alone says "not plain".
-        return if tag.suffix.is_empty() {
+        // `!` alone says "text"; the parser calls it a suffix.
+        let alone = matches!(
+            (tag.handle.as_str(), tag.suffix.as_str()),
+            ("", "!") | ("!", "")
+        );
+        return if alone {
             as_text()
         } else {
             Err(format!("unknown tag {tag}"))
