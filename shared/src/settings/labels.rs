@@ -5,6 +5,7 @@
 //! every key is refused or bounded here. The Docker provider calls this once
 //! per service, for each prefix.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::tree::{Repeat, Tree};
@@ -80,7 +81,7 @@ fn join(base: Vec<(String, Node)>, over: Vec<(String, Node)>) -> Vec<(String, No
         .into_iter()
         .map(|(name, node)| (name, Some(node)))
         .collect();
-    let mut places: std::collections::HashMap<String, usize> = joined
+    let mut places: HashMap<String, usize> = joined
         .iter()
         .enumerate()
         .map(|(place, (name, _))| (name.to_lowercase(), place))

@@ -7,6 +7,7 @@
 use saphyr_parser::Tag;
 
 use crate::settings::Value;
+use crate::settings::diagnostic::quote;
 
 /// Reads `text`; only a `plain` one, without quotes, can be anything but text.
 pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, String> {
@@ -32,7 +33,7 @@ pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, 
         ("null", Value::Null) | ("bool", Value::Bool(_)) | ("int", Value::Integer(_)) => Ok(value),
         ("float", Value::Float(_) | Value::Integer(_)) => Ok(value),
         ("int" | "float", Value::Text(_)) if is_number(text) => Ok(value),
-        (tag, _) => Err(format!("{text:?} does not fit its tag !!{tag}")),
+        (tag, _) => Err(format!("{} does not fit its tag !!{tag}", quote(text))),
     }
 }
 
