@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use super::Origin;
 
+/// Quotations in complaints are cut after this many characters.
+const QUOTED: usize = 80;
+
 /// How bad a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,5 +66,14 @@ impl fmt::Display for Diagnostic {
             "" => write!(f, "{}: {}", self.origin, self.message),
             key => write!(f, "{}: {key}: {}", self.origin, self.message),
         }
+    }
+}
+
+/// `text` in quotes, cut if it is long: whoever wrote it does not decide how
+/// much of the log it fills.
+pub(super) fn quote(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
     }
 }

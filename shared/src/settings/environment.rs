@@ -50,3 +50,66 @@ fn key(prefix: &str, name: &str) -> Option<String> {
     (head.eq_ignore_ascii_case(prefix) && !rest.is_empty())
         .then(|| rest.to_lowercase().replace('_', "."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Severity, Value};
+
+    fn read(vars: &[(&str, &str)]) -> (Node, Vec<Diagnostic>) {
+        tree(
+            "TRAEFIK_",
+            vars.iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+        )
+    }
+
+    #[test]
+    fn underscores_separate() {
+        let (node, problems) = read(&[
+            ("TRAEFIK_ENTRYPOINTS_WEB_ADDRESS", ":80"),
+            ("traefik_entrypoints_web_http_tls", "true"),
+            ("TRAEFIK_ENTRYPOINTS_WEB_HTTP_TLS_DOMAINS_0_MAIN", "a"),
+            ("TRAEFIK_", "x"),
+            ("TRAEFIKS_A", "x"),
+            ("PATH", "x"),
+            ("TRÄFIK_A", "x"),
+        ]);
+        assert_eq!(problems, []);
+        assert_eq!(node.entries().count(), 1);
+        let find = |path: &str| path.split('.').try_fold(&node, |node, name| node.get(name));
+        let address = find("entryPoints.web.address").unwrap();
+        assert_eq!(address.value, Value::Text(":80".to_owned()));
+        let name = "environment variable TRAEFIK_ENTRYPOINTS_WEB_ADDRESS";
+        assert_eq!(address.origin.to_string(), name);
+        assert!(find("entryPoints.web.http.tls.domains.0.main").is_some());
+    }
+
+    #[test]
+    fn names_what_can_not_be_read() {
+        for (vars, expected, severity) in [
+            (
+                &[("TRAEFIK_A__B", "1")][..],
+                "a..b: a part of the key is empty",
+                Severity::Error,
+            ),
+            (
+                &[("TRAEFIK_LOG", "x"), ("TRAEFIK_LOG_LEVEL", "y")],
+                "log: \"x\" contradicts the settings below log",
+                Severity::Error,
+            ),
+            (
+                &[("TRAEFIK_A", "1"), ("traefik_a", "2")],
+                "a: written more than once; this one counts",
+                Severity::Warning,
+            ),
+        ] {
+            let (_, problems) = read(vars);
+            let [problem] = problems.as_slice() else {
+                panic!("{vars:?}: {problems:?}")
+            };
+            assert_eq!(format!("{}: {}", problem.key, problem.message), expected);
+            assert_eq!(problem.severity, severity);
+        }
+    }
+}

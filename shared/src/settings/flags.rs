@@ -93,3 +93,86 @@ fn is_flag(argument: &str) -> bool {
         .strip_prefix('-')
         .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Value;
+
+    fn read(line: &str) -> Result<Node, String> {
+        tree(line.split_whitespace().map(str::to_owned)).map_err(|error| error.to_string())
+    }
+
+    /// What stands at a dotted path.
+    fn text(node: &Node, path: &str) -> Option<String> {
+        let node = path
+            .split('.')
+            .try_fold(node, |node, name| node.get(name))?;
+        match &node.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::List(items) => {
+                let text = |item: &Node| match &item.value {
+                    Value::Text(text) => text.clone(),
+                    other => format!("{other:?}"),
+                };
+                Some(items.iter().map(text).collect::<Vec<_>>().join("|"))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn reads_every_spelling() {
+        for (line, path, expected) in [
+            ("--a.b=c", "a.b", "c"),
+            ("-a.b=c", "a.b", "c"),
+            ("--a.b c", "a.b", "c"),
+            ("-a.b c --d", "a.b", "c"),
+            ("--a.b --d", "a.b", "true"),
+            ("--a.b", "a.b", "true"),
+            ("--a.b=", "a.b", ""),
+            ("--a.b=c=d", "a.b", "c=d"),
+            ("--a.b -1", "a.b", "-1"),
+            ("--a.b -", "a.b", "-"),
+            (
+                "--EntryPoints.Web.address=:80",
+                "entrypoints.web.ADDRESS",
+                ":80",
+            ),
+            ("--a=1 --A=2 --a=3", "a", "1|2|3"),
+            ("--d[1]=y --d[0]=x", "d", "x|y"),
+            ("--a --a.b=c", "a.b", "c"),
+            ("--a=b --", "a", "b"),
+        ] {
+            let node = read(line).unwrap();
+            assert_eq!(text(&node, path).as_deref(), Some(expected), "{line}");
+        }
+        let node = read("--Log.level=debug").unwrap();
+        let origin = &node
+            .get("log")
+            .and_then(|log| log.get("level"))
+            .unwrap()
+            .origin;
+        assert_eq!(origin.to_string(), "flag --Log.level");
+        assert_eq!(read("").unwrap().value, Value::Map(vec![]));
+    }
+
+    #[test]
+    fn refuses_the_rest_by_name() {
+        for (line, expected) in [
+            ("x --a=b", "these arguments belong to no flag: x"),
+            ("--a=b y z", "these arguments belong to no flag: y z"),
+            ("--a=b -- --c", "these arguments belong to no flag: --c"),
+            ("---a", "\"---a\" is not a flag such as --log.level=debug"),
+            ("--=a", "\"--=a\" is not a flag such as --log.level=debug"),
+            ("-=a", "\"-=a\" is not a flag such as --log.level=debug"),
+            ("--a..b", "flag --a..b: a..b: a part of the key is empty"),
+            (
+                "--a=x --a.b=c",
+                "flag --a: a: \"x\" contradicts the settings below a",
+            ),
+        ] {
+            assert_eq!(read(line).unwrap_err(), expected, "{line}");
+        }
+    }
+}

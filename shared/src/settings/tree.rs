@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use thiserror::Error;
 
+use super::diagnostic::quote;
 use super::{Diagnostic, Node, Origin, Severity, Value};
 
 /// Deeper keys are refused, so that walking a tree never exhausts the stack.
@@ -143,7 +144,7 @@ impl Branch {
         if let Some((text, origin)) = texts.into_iter().next_back()
             && !(text.is_empty() || text.eq_ignore_ascii_case("true"))
         {
-            let message = format!("{text:?} contradicts the settings below {key}");
+            let message = format!("{} contradicts the settings below {key}", quote(&text));
             problems.push(Diagnostic::invalid(origin, key, message));
         }
         let Self {

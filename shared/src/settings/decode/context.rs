@@ -14,7 +14,7 @@ use crate::settings::{Diagnostic, Node, Problem, Severity, nearest};
 /// when there is something to say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'p> {
-    parent: Option<&'p Place<'p>>,
+    parent: Option<&'p Self>,
     step: Step<'p>,
     /// How many steps lead here from the root.
     pub(super) depth: usize,

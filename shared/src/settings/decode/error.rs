@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
-use super::scalar::quote;
+use crate::settings::diagnostic::quote;
 
 /// Why a part can't be read.
 #[derive(Debug)]

@@ -75,7 +75,7 @@ impl<'n> NodeDeserializer<'n> {
     /// Reads a whole number within the range of an integer type.
     fn integer<I>(&self, low: I, high: I) -> Result<I, DecodeError>
     where
-        I: TryFrom<i128> + std::fmt::Display,
+        I: TryFrom<i128> + std::fmt::Display + Copy,
     {
         let number = scalar::integer(&self.node.value).ok_or_else(|| self.expected("a number"))?;
         I::try_from(number).map_err(|_| self.expected(&format!("a number from {low} to {high}")))

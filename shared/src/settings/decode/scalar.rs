@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::settings::diagnostic::quote;
 use crate::settings::{Node, Origin, Value};
-
-/// Quotations in complaints are cut after this many characters.
-const QUOTED: usize = 80;
 
 /// The node that counts where no list is wanted: of a repeated flag, the last.
 pub(super) fn last_flag(node: &Node) -> &Node {
@@ -73,13 +71,5 @@ pub(super) fn describe(value: &Value) -> Cow<'static, str> {
         Value::Bool(value) => Cow::Owned(value.to_string()),
         Value::Integer(value) => Cow::Owned(value.to_string()),
         Value::Float(value) => Cow::Owned(value.to_string()),
-    }
-}
-
-/// `text` in quotes, cut if it is long.
-pub(super) fn quote(text: &str) -> String {
-    match text.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
     }
 }

@@ -7,6 +7,7 @@
 use saphyr_parser::Tag;
 
 use crate::settings::Value;
+use crate::settings::diagnostic::quote;
 
 /// Reads `text`; only a `plain` one, without quotes, can be anything but text.
 pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, String> {
@@ -15,8 +16,12 @@ pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, 
         return if plain { Ok(resolve(text)) } else { as_text() };
     };
     if !tag.is_yaml_core_schema() {
-        // `!` alone says "not plain".
-        return if tag.suffix.is_empty() {
+        // `!` alone says "text"; the parser calls it a suffix.
+        let alone = matches!(
+            (tag.handle.as_str(), tag.suffix.as_str()),
+            ("", "!") | ("!", "")
+        );
+        return if alone {
             as_text()
         } else {
             Err(format!("unknown tag {tag}"))
@@ -28,7 +33,7 @@ pub(super) fn read(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, 
         ("null", Value::Null) | ("bool", Value::Bool(_)) | ("int", Value::Integer(_)) => Ok(value),
         ("float", Value::Float(_) | Value::Integer(_)) => Ok(value),
         ("int" | "float", Value::Text(_)) if is_number(text) => Ok(value),
-        (tag, _) => Err(format!("{text:?} does not fit its tag !!{tag}")),
+        (tag, _) => Err(format!("{} does not fit its tag !!{tag}", quote(text))),
     }
 }
 

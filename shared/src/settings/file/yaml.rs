@@ -11,6 +11,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::Source;
 use super::scalar;
+use crate::settings::diagnostic::quote;
 use crate::settings::tree::DEEPEST;
 use crate::settings::{Diagnostic, Node, Value};
 
@@ -239,7 +240,7 @@ impl Loader<'_> {
         if !mapping.names.insert(name.to_owned()) {
             return Err(self
                 .source
-                .error(line, format!("{name:?} is written twice here")));
+                .error(line, format!("{} is written twice here", quote(name))));
         }
         let key = if merge {
             Key::Merge
