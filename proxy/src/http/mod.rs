@@ -9,7 +9,13 @@
 mod body;
 mod error;
 mod exchange;
+pub mod forwarded;
+pub mod hop_by_hop;
 pub mod respond;
+pub mod target;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod trust;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};

@@ -1,0 +1,337 @@
+//! Headers that belong to one connection and must not cross the proxy
+//! (RFC 9110, section 7.6.1).
+//!
+//! [`connection_options`] runs at the entry point, so that a client can't name
+//! a header in `Connection` and so have it removed after a middleware set it.
+//! [`request`] and [`response`] run where a message goes out again. Framing is
+//! the HTTP engine's own business and never follows from these headers.
+
+use ::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use ::http::{HeaderMap, StatusCode, Version};
+use smallvec::SmallVec;
+
+use super::forwarded::is_managed;
+use super::{Response, respond};
+use crate::config::startup::UnderscoreHeaders;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Headers that are about one connection whether `Connection` says so or not.
+const OWN: [HeaderName; 9] = [
+    CONNECTION,
+    PROXY_CONNECTION,
+    KEEP_ALIVE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Obeys a client's `Connection` header when its request enters: removes what
+/// it names, except the managed `X-` headers and what frames or addresses the
+/// message. Names in `kept` (`forwardedHeaders.connection`) stay, for the
+/// middlewares to see, and so does a wanted upgrade; both go when the request is
+/// forwarded.
+pub fn connection_options(headers: &mut HeaderMap, kept: &[HeaderName]) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let upgrade = wanted_upgrade(headers);
+    let mut options = Vec::new();
+    for name in named(headers) {
+        if kept.contains(&name) {
+            options.push(name);
+        } else if name != UPGRADE || upgrade.is_none() {
+            headers.remove(&name);
+        }
+    }
+    if upgrade.is_some() {
+        options.push(UPGRADE);
+    }
+    set_options(headers, &options);
+}
+
+fn set_options(headers: &mut HeaderMap, options: &[HeaderName]) {
+    let names: Vec<_> = options.iter().map(HeaderName::as_str).collect();
+    match HeaderValue::from_str(&names.join(",")) {
+        Ok(value) if !names.is_empty() => headers.insert(CONNECTION, value),
+        _ => headers.remove(CONNECTION),
+    };
+}
+
+/// Removes what a request must not carry to a server. `TE: trailers` stays; an
+/// upgrade is put back by [`set_upgrade`] where it is wanted.
+pub fn request(headers: &mut HeaderMap) {
+    let takes_trailers = has_token(headers, &TE, "trailers");
+    remove(headers);
+    headers.remove(HTTP2_SETTINGS);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes what a response must not carry to a client.
+pub fn response(headers: &mut HeaderMap) {
+    remove(headers);
+}
+
+fn remove(headers: &mut HeaderMap) {
+    for name in named(headers) {
+        headers.remove(name);
+    }
+    for name in OWN {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `Connection` names and that it may take away.
+fn named(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
+    tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| !is_managed(name) && *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+/// The protocol that an HTTP/1.1 client wants to switch to. HTTP/2 over clear
+/// connections (`h2c`) is never passed on: it would smuggle requests past the
+/// proxy.
+pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 {
+        return None;
+    }
+    wanted_upgrade(headers)
+}
+
+fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    if !has_token(headers, &CONNECTION, "upgrade") || has_token(headers, &UPGRADE, "h2c") {
+        return None;
+    }
+    let protocol = headers.get(UPGRADE)?;
+    let is_printable = protocol
+        .as_bytes()
+        .iter()
+        .all(|byte| matches!(byte, 0x20..=0x7e));
+    (is_printable && !protocol.is_empty()).then(|| protocol.clone())
+}
+
+/// Asks for an upgrade, or agrees to one, after the headers were cleared.
+pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Obeys `underscoreHeadersStrategy`. The answer is there if the request must
+/// be refused.
+pub fn underscores(headers: &mut HeaderMap, strategy: UnderscoreHeaders) -> Option<Response> {
+    let found = |headers: &HeaderMap| {
+        headers
+            .keys()
+            .find(|name| name.as_str().contains('_'))
+            .cloned()
+    };
+    match strategy {
+        UnderscoreHeaders::Keep => None,
+        UnderscoreHeaders::Delete => {
+            while let Some(name) = found(headers) {
+                headers.remove(name);
+            }
+            None
+        }
+        UnderscoreHeaders::Reject => {
+            found(headers).map(|_| respond::plain(StatusCode::BAD_REQUEST, "Bad Request\n"))
+        }
+    }
+}
+
+/// Whether one of a header's comma-separated values is this one, in any case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|value| value.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::{headers, lines};
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    #[test]
+    fn only_what_is_for_the_server_is_passed_on() {
+        let cases: [(&str, Pairs<'_>, &[&str]); 6] = [
+            (
+                "the usual ones",
+                &[
+                    ("Connection", "keep-alive"),
+                    ("Keep-Alive", "5"),
+                    ("Proxy-Connection", "x"),
+                    ("Proxy-Authorization", "x"),
+                    ("Proxy-Authenticate", "x"),
+                    ("Trailer", "x"),
+                    ("Transfer-Encoding", "chunked"),
+                    ("Accept", "x"),
+                ],
+                &["accept: x"],
+            ),
+            (
+                "named ones, in any case and on any line",
+                &[
+                    ("Connection", "close, x-A"),
+                    ("Connection", "X-B"),
+                    ("X-A", "1"),
+                    ("X-B", "1"),
+                ],
+                &[],
+            ),
+            (
+                "named ones that the connection has no say in",
+                &[
+                    (
+                        "Connection",
+                        "Host, Content-Length, X-Forwarded-For, X_Real_Ip, x-real-ip",
+                    ),
+                    ("Host", "a"),
+                    ("Content-Length", "1"),
+                    ("X-Forwarded-For", "1.1.1.1"),
+                    ("X-Real-Ip", "1.1.1.1"),
+                ],
+                &[
+                    "content-length: 1",
+                    "host: a",
+                    "x-forwarded-for: 1.1.1.1",
+                    "x-real-ip: 1.1.1.1",
+                ],
+            ),
+            ("trailers", &[("TE", "gzip, Trailers")], &["te: trailers"]),
+            ("other codings", &[("TE", "gzip")], &[]),
+            (
+                "HTTP/2 on the same connection",
+                &[
+                    ("Connection", "Upgrade"),
+                    ("Upgrade", "h2c"),
+                    ("HTTP2-Settings", "x"),
+                ],
+                &[],
+            ),
+        ];
+        for (case, sent, expected) in cases {
+            let mut headers = headers(sent);
+            request(&mut headers);
+            assert_eq!(lines(&headers), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn responses_lose_them_too() {
+        let mut headers = headers(&[
+            ("Connection", "close, X-A"),
+            ("X-A", "1"),
+            ("TE", "trailers"),
+            ("Upgrade", "x"),
+            ("Server", "s"),
+        ]);
+        response(&mut headers);
+        assert_eq!(lines(&headers), ["server: s"]);
+    }
+
+    #[test]
+    fn a_client_names_headers_only_before_the_middlewares() {
+        let keep = [HeaderName::from_static("x-keep")];
+        let mut headers = headers(&[
+            (
+                "Connection",
+                "X-User, X-Keep, Upgrade, X-Forwarded-Proto, bad name",
+            ),
+            ("Upgrade", "websocket"),
+            ("X-User", "forged"),
+            ("X-Keep", "1"),
+            ("X-Forwarded-Proto", "http"),
+        ]);
+        connection_options(&mut headers, &keep);
+        headers.insert("x-user", HeaderValue::from_static("real"));
+        let expected = [
+            "connection: x-keep,upgrade",
+            "upgrade: websocket",
+            "x-forwarded-proto: http",
+            "x-keep: 1",
+            "x-user: real",
+        ];
+        assert_eq!(lines(&headers), expected);
+        let upgrade = upgrade_protocol(Version::HTTP_11, &headers).unwrap();
+        request(&mut headers);
+        set_upgrade(&mut headers, upgrade);
+        let expected = [
+            "connection: Upgrade",
+            "upgrade: websocket",
+            "x-forwarded-proto: http",
+            "x-user: real",
+        ];
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn a_connection_header_with_nothing_to_say_goes() {
+        let mut headers = headers(&[("Connection", "close, Upgrade"), ("Upgrade", "h2c")]);
+        connection_options(&mut headers, &[]);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn only_http_1_1_can_be_upgraded() {
+        let wanted: Pairs<'_> = &[
+            ("Connection", "keep-alive, UPGRADE"),
+            ("Upgrade", "WebSocket"),
+        ];
+        let cases: [(Version, Pairs<'_>, Option<&str>); 6] = [
+            (Version::HTTP_11, wanted, Some("WebSocket")),
+            (Version::HTTP_10, wanted, None),
+            (Version::HTTP_2, wanted, None),
+            (Version::HTTP_11, &[("Upgrade", "websocket")], None),
+            (
+                Version::HTTP_11,
+                &[("Connection", "upgrade"), ("Upgrade", "")],
+                None,
+            ),
+            (
+                Version::HTTP_11,
+                &[("Connection", "upgrade"), ("Upgrade", "websocket, H2C")],
+                None,
+            ),
+        ];
+        for (version, sent, expected) in cases {
+            let protocol = upgrade_protocol(version, &headers(sent));
+            assert_eq!(
+                protocol.as_ref().map(|value| value.to_str().unwrap()),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn underscores_are_kept_deleted_or_refused() {
+        let sent = [("X_A", "1"), ("B", "2"), ("c_", "3")];
+        let mut seen = headers(&sent);
+        assert!(underscores(&mut seen, UnderscoreHeaders::Keep).is_none());
+        assert_eq!(seen.len(), 3);
+        let refusal = underscores(&mut seen, UnderscoreHeaders::Reject).unwrap();
+        assert_eq!(refusal.status(), 400);
+        assert!(underscores(&mut seen, UnderscoreHeaders::Delete).is_none());
+        assert_eq!(lines(&seen), ["b: 2"]);
+        assert!(underscores(&mut seen, UnderscoreHeaders::Reject).is_none());
+    }
+}
