@@ -21,6 +21,12 @@ const NEST_LIMIT: u32 = 200;
 /// Go's limit on counted repetitions.
 const REPEAT_LIMIT: u32 = 1000;
 
+/// The names that may stand in `[:name:]`.
+const POSIX_CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
+
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(Regex);
@@ -359,7 +365,7 @@ impl<'a> Rewriter<'a> {
         let named = self.rest.strip_prefix("[:");
         if let Some((name, rest)) = named.and_then(|inside| inside.split_once(":]")) {
             self.rest = rest;
-            if !name.chars().all(|c| c == '^' || c.is_ascii_lowercase()) {
+            if !POSIX_CLASSES.contains(&name.strip_prefix('^').unwrap_or(name)) {
                 return Err(format!("[:{name}:] is not a class"));
             }
             self.out.extend(["[:", name, ":]"]);
@@ -412,4 +418,86 @@ fn deduplicated(flags: &str) -> String {
         }
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_what_go_matches() {
+        for (expression, yes, no) in [
+            ("b", "abc", "ac"),
+            ("^a$", "a", "a\n"),
+            ("(?m)^a$", "b\na\nc", "b"),
+            ("a.c", "abc", "a\nc"),
+            ("(?s)a.c", "a\nc", "ac"),
+            ("(?i)k", "\u{212a}", "x"),
+            ("{a}", "{a}", "a"),
+            ("a{,2}", "a{,2}", "aa"),
+            ("a{2}b", "aab", "ab"),
+            ("a{2", "a{2", "aa"),
+            ("^\\d$", "7", "\u{0661}"),
+            ("^\\w$", "_", "é"),
+            ("^\\W$", "é", "w"),
+            ("^\\s$", "\t", "\u{a0}"),
+            ("é\\ba", "éa", "éé"),
+            ("^[[a]$", "[", "b"),
+            ("^[a&&b]$", "&", "c"),
+            ("^[]a]$", "]", "b"),
+            ("^[[:digit:][:^alpha:]]$", "7", "a"),
+            ("^[[:]$", ":", "a"),
+            ("^[a-]$", "-", "b"),
+            ("^[^\\D5]$", "4", "5"),
+            ("^[\\x41-\\x{43}]$", "B", "D"),
+            ("^\\pL\\p{Greek}\\PN\\p{^L}$", "aα--", "aα1-"),
+            ("\\Qa.b\\E$", "a.b", "axb"),
+            ("a\\.b\\_\\-", "a.b_-", "axb_-"),
+            ("^(?P<x>a)(?<y>b)$", "ab", "a"),
+            ("^(?U)a+$", "aa", "b"),
+            ("^\\101\\0$", "A\0", "a"),
+            ("a b#", "a b#", "ab#"),
+        ] {
+            let pattern = Pattern::new(expression).unwrap_or_else(|e| panic!("{e}"));
+            assert!(pattern.matches(yes.as_bytes()), "{expression} on {yes:?}");
+            assert!(!pattern.matches(no.as_bytes()), "{expression} on {no:?}");
+        }
+        let any = Pattern::new("^.$").unwrap();
+        assert!(any.matches(b"\xff"));
+    }
+
+    #[test]
+    fn refuses_what_go_refuses() {
+        for expression in [
+            "(a",
+            "a)",
+            "*a",
+            "a**",
+            "a+*",
+            "a{2}{3}",
+            "a|*",
+            "[a",
+            "[b-a]",
+            "[[:nope:]]",
+            "\\1",
+            "\\Z",
+            "\\C",
+            "\\q",
+            "\\",
+            "(?x)a",
+            "(?u)a",
+            "(?=a)",
+            "(?!a)",
+            "(?<=a)",
+            "(?P<a-b>c)",
+            "(?P<a>b)(?P<a>c)",
+            "\\p{Nope}",
+            "a{1001}",
+            "a{3,2}",
+            "\\x{110000}",
+            "(?i-)a",
+        ] {
+            assert!(Pattern::new(expression).is_err(), "{expression}");
+        }
+    }
 }
