@@ -38,13 +38,14 @@ pub(super) fn parse(text: &str, names: Names) -> Result<Tree, RuleError> {
     }
     let mut parser = Parser::new(text, names)?;
     let tree = parser.any(0)?;
-    if parser.token == Token::LineBreak {
-        parser.advance()?;
+    if parser.token == Token::End {
+        return Ok(tree);
     }
-    match parser.token {
-        Token::End => Ok(tree),
-        _ => Err(parser.unexpected("\"&&\", \"||\" or the end of the rule")),
+    let unexpected = parser.unexpected("\"&&\", \"||\" or the end of the rule");
+    if parser.token == Token::LineBreak && parser.advance().is_ok() && parser.token == Token::End {
+        return Ok(tree);
     }
+    Err(unexpected)
 }
 
 struct Parser<'a> {

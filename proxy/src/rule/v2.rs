@@ -58,7 +58,7 @@ fn single(name: &'static str, argument: &str) -> Result<Matcher, Problem> {
         "HostRegexp" => {
             ascii(name, argument)?;
             Ok(match Template::new(argument, Kind::Host)? {
-                Template::Literal(_) => Matcher::Host(host(name, argument)?),
+                Template::Literal(host) => Matcher::Host(host.to_ascii_lowercase().into()),
                 Template::Pattern(pattern) => Matcher::HostRegexp(pattern),
             })
         }

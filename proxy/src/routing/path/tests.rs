@@ -103,8 +103,9 @@ fn refuses_what_is_no_path() {
 
 #[test]
 fn denies_the_escapes_that_are_switched_off() {
+    type Case = (&'static str, char, fn(&mut EncodedCharacters));
     let all = EncodedCharacters::default();
-    let cases: [(&str, char, fn(&mut EncodedCharacters)); 7] = [
+    let cases: [Case; 7] = [
         ("%2F", '/', |e| e.allow_encoded_slash = false),
         ("%5C", '\\', |e| e.allow_encoded_back_slash = false),
         ("%00", '\0', |e| e.allow_encoded_null_character = false),
