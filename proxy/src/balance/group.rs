@@ -442,3 +442,7 @@ impl<T> fmt::Debug for Group<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -142,7 +142,7 @@ mod tests {
             (&[7, 7], "ab"),
             (&[5, 1, 1], "aabacaa"),
             (&[4, 2], "aba"),
-            (&[1, 2, 3], "cbcabc"),
+            (&[1, 2, 3], "cbacbc"),
         ];
         for (weights, expected) in cases {
             assert_eq!(letters(&schedule(weights)), expected, "{weights:?}");
