@@ -279,7 +279,7 @@ fn new_room_goes_to_waiters_at_once() {
             group.update(
                 GroupSettings::default(),
                 &[spec("a", 1), spec("b", 1), spec("c", 0)],
-            )
+            );
         },
         |group| group.servers()[1].set_up(true),
     ];

@@ -121,13 +121,13 @@ mod tests {
 
     fn letters(turn: &[u32]) -> String {
         turn.iter()
-            .map(|&index| char::from(b'a' + index as u8))
+            .map(|&index| char::from_digit(index + 10, 36).unwrap())
             .collect()
     }
 
     fn picks(policy: &RoundRobin, table: &Table, count: usize) -> String {
         let chosen: Vec<u32> = (0..count)
-            .map(|_| policy.pick(table).unwrap() as u32)
+            .map(|_| u32::try_from(policy.pick(table).unwrap()).unwrap())
             .collect();
         letters(&chosen)
     }

@@ -133,30 +133,23 @@ impl World {
         let bound = bound.as_ref().filter(usable);
         match self.group.acquire(&ask) {
             Ok(Acquire::Slot(slot)) => {
-                let barged = self
-                    .waiting
-                    .iter()
-                    .any(|w| w.is_waiting() && w.may_use(slot.server()));
-                assert!(!barged, "a newcomer overtook a waiter");
                 assert!(!excluded.contains(&slot.server().key()));
-                self.slots.push(slot);
+                self.start(slot);
             }
             Ok(Acquire::Wait(waiter)) => {
-                self.joined += 1;
                 let line = bound.filter(|s| waiter.stands_at(s)).map(|s| s.key());
                 assert!(redispatch || line == bound.map(|s| s.key()));
-                let bell = Arc::default();
+                self.joined += 1;
+                let bell = Arc::new(Bell(AtomicBool::new(true)));
                 let serial = self.joined;
-                let request = Request {
+                self.waiting.push(Request {
                     waiter,
                     bell,
                     rank,
                     serial,
                     line,
                     excluded,
-                };
-                request.bell.0.store(true, Ordering::Relaxed);
-                self.waiting.push(request);
+                });
             }
             Err(Refusal::NoServer) => {
                 let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
@@ -171,6 +164,15 @@ impl World {
                 assert!(own && !redispatch || all > 0 && self.group.queued() >= all);
             }
         }
+    }
+
+    fn start(&mut self, slot: Slot<()>) {
+        let mut waiting = self.waiting.iter().filter(|w| w.is_waiting());
+        assert!(
+            !waiting.any(|w| w.may_use(slot.server())),
+            "a newcomer overtook a waiter"
+        );
+        self.slots.push(slot);
     }
 
     fn finish(&mut self) {

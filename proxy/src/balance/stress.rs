@@ -206,3 +206,70 @@ fn short_requests_at_low_limits_never_stall() {
         assert_idle(&group);
     }
 }
+
+/// Two threads meet over one slot, over and over: one lets go while the other
+/// finds it taken and joins the line. Nobody else comes to repair a lost wake-up.
+#[test]
+fn the_last_release_meets_the_only_waiter() {
+    let targets = [Arc::default()];
+    let group = group(Strategy::RoundRobin, &targets, 1);
+    for bound in [false, true] {
+        duel(&group, bound, 20_000);
+        assert_idle(&group);
+    }
+    assert!(group.handed_total() > 0);
+}
+
+fn duel(group: &Arc<Group<Target>>, bound: bool, rounds: u32) {
+    let round = AtomicU32::new(0);
+    let ended = AtomicU32::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = fastrand::Rng::with_seed(1);
+            for number in 1..=rounds {
+                let Ok(Acquire::Slot(slot)) = group.acquire(&Ask::new(Rank::default())) else {
+                    panic!("the slot is free");
+                };
+                round.store(number, Ordering::SeqCst);
+                dawdle(&mut random);
+                drop(slot);
+                until(&ended, number);
+            }
+        });
+        let mut random = fastrand::Rng::with_seed(2);
+        let servers = group.servers();
+        let server = servers.first().filter(|_| bound);
+        for number in 1..=rounds {
+            until(&round, number);
+            dawdle(&mut random);
+            let ask = Ask {
+                bound: server,
+                ..Ask::new(Rank::default())
+            };
+            match group.acquire(&ask).unwrap() {
+                Acquire::Slot(slot) => drop(slot),
+                Acquire::Wait(waiter) => drop(wait(waiter)),
+            }
+            ended.store(number, Ordering::SeqCst);
+        }
+    });
+}
+
+fn dawdle(random: &mut fastrand::Rng) {
+    for _ in 0..random.u32(0..60) {
+        std::hint::spin_loop();
+    }
+}
+
+fn until(counter: &AtomicU32, number: u32) {
+    let mut spins = 0_u32;
+    let deadline = Instant::now() + 2 * DEADLINE;
+    while counter.load(Ordering::SeqCst) != number {
+        spins += 1;
+        if spins.is_multiple_of(1000) {
+            assert!(Instant::now() < deadline, "the other side hangs");
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
