@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::gate::Entry;
 use super::{
     Acquire, Ask, Group, GroupSettings, Limits, Rank, Refusal, ServerKey, ServerSpec, ServerState,
     Slot, Strategy, Waiter,
@@ -325,10 +324,7 @@ impl World {
             let member = members.iter().any(|m| m.key() == key);
             assert!(member || server.is_closed());
             let wanted = member && waiting.iter().any(|w| w.may_use(server));
-            assert!(
-                !wanted || !server.gate.has_room(Entry::Queue),
-                "room beside a waiter"
-            );
+            assert!(!wanted || !server.gate.has_spare(), "room beside a waiter");
             assert!(
                 !server.gate.is_marked() || limit > 0,
                 "a mark without a limit"
