@@ -71,6 +71,9 @@ fn first_with_room(
 /// and lowers it by the total). Weights are divided by their common divisor.
 pub(super) fn schedule(weights: &[u32]) -> Vec<u32> {
     let weights = reduced(weights);
+    if weights.iter().all(|&weight| weight == 1) {
+        return (0..).take(weights.len()).collect();
+    }
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0_i64; weights.len()];
     let mut turn = Vec::new();

@@ -283,6 +283,11 @@ impl World {
             let Some(Ok(server)) = served.waiter.answer() else {
                 continue;
             };
+            let own = served.waiter.stands_at(&server);
+            assert!(
+                own || !served.excluded.contains(&server.key()),
+                "sent where it must not go"
+            );
             for other in stayed.iter().filter(|other| other.may_use(&server)) {
                 assert!(served.order() < other.order(), "served out of turn");
             }
