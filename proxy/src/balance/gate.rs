@@ -38,12 +38,18 @@ impl Gate {
     /// Takes a slot if the limit allows one more. Never exceeds the limit, not
     /// even for an instant.
     pub(super) fn take(&self, entry: Entry) -> bool {
-        self.change(|word| admits(word, entry).then_some(word + 1))
+        self.change(|word| checked_admits(word, entry).then_some(word + 1))
     }
 
     /// Whether `take` would succeed now. Only a hint: others move too.
     pub(super) fn has_room(&self, entry: Entry) -> bool {
-        admits(self.load(), entry)
+        checked_admits(self.load(), entry)
+    }
+
+    /// `has_room` for the holder of the lock, by onlookers that will not wait.
+    #[cfg(test)]
+    pub(super) fn has_spare(&self) -> bool {
+        admits(self.load(), Entry::Queue)
     }
 
     /// Gives a slot back, unless the gate is marked: then the slot stays counted
@@ -132,6 +138,15 @@ fn low_half(value: u64) -> u32 {
     u32::try_from(value & COUNT).unwrap_or(u32::MAX)
 }
 
+/// Admits, and holds the queue's side to its word: who finds no room under the
+/// lock goes on to wait, so it must have marked the gate before it looked.
+fn checked_admits(word: u64, entry: Entry) -> bool {
+    let admitted = admits(word, entry);
+    let safe_to_wait = entry == Entry::Newcomer || word & (MARKED | CLOSED) != 0;
+    debug_assert!(admitted || safe_to_wait, "looked for room before marking");
+    admitted
+}
+
 fn admits(word: u64, entry: Entry) -> bool {
     let barred = match entry {
         Entry::Newcomer => CLOSED | MARKED,
@@ -158,10 +173,20 @@ mod tests {
         assert!(gate.take(Entry::Newcomer));
         assert!(gate.take(Entry::Newcomer));
         assert!(!gate.take(Entry::Newcomer));
-        assert!(!gate.take(Entry::Queue));
+        assert!(!gate.has_spare());
         assert!(gate.release());
         assert!(gate.take(Entry::Queue));
+        gate.set_marked(true);
+        assert!(!gate.take(Entry::Queue));
         assert_eq!((gate.in_flight(), gate.limit()), (2, 2));
+    }
+
+    #[test]
+    #[should_panic = "looked for room before marking"]
+    fn looking_for_room_under_the_lock_needs_a_mark() {
+        let gate = open(1);
+        assert!(gate.take(Entry::Queue));
+        gate.take(Entry::Queue);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod least_connections;
 mod policy;
 mod power_of_two;
 mod queue;
+mod roster;
 mod round_robin;
 mod server;
 #[cfg(test)]

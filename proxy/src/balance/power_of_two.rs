@@ -78,6 +78,8 @@ mod tests {
     use super::super::policy::table::Table;
     use super::*;
 
+    const SEQUENCE_OF_SEED_7: [usize; 12] = [1, 0, 3, 2, 1, 0, 1, 1, 0, 1, 0, 3];
+
     fn picks(seed: u64, table: &Table, count: usize) -> Vec<usize> {
         let policy = PowerOfTwo::new(seed);
         (0..count).filter_map(|_| policy.pick(table)).collect()
@@ -89,8 +91,6 @@ mod tests {
         assert_eq!(picks(7, &table, 12), SEQUENCE_OF_SEED_7);
         assert_ne!(picks(8, &table, 12), SEQUENCE_OF_SEED_7);
     }
-
-    const SEQUENCE_OF_SEED_7: [usize; 12] = [0; 12];
 
     #[test]
     fn the_two_drawn_differ_and_cover_all_pairs() {

@@ -40,6 +40,7 @@
 //! a server come up) does the same: mark, then try, then let the lock go.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -173,8 +174,10 @@ impl<T> Queue<T> {
             let server = line.values().next().and_then(|seat| seat.bound.as_ref());
             server.is_none_or(|server| server.is_closed())
         };
-        let lines = self.bound.extract_if(.., |_, line| closed(line));
-        for (place, seat) in lines.flat_map(|(_, line)| line) {
+        let lines = mem::take(&mut self.bound);
+        let (lost, kept): (BTreeMap<_, _>, _) = lines.into_iter().partition(|(_, l)| closed(l));
+        self.bound = kept;
+        for (place, seat) in lost.into_values().flatten() {
             if let Some(server) = &seat.bound {
                 server.queued.fetch_sub(1, Ordering::Relaxed);
             }
@@ -185,10 +188,13 @@ impl<T> Queue<T> {
     /// Takes out those in the service's line for whom no server is left.
     pub(super) fn remove_hopeless(
         &mut self,
-        mut hopeless: impl FnMut(&Seat<T>) -> bool,
+        hopeless: impl Fn(&Seat<T>) -> bool,
     ) -> Vec<Arc<Seat<T>>> {
-        let lost = self.service.extract_if(.., |_, seat| hopeless(seat));
-        let lost: Vec<_> = lost.map(|(_, seat)| seat).collect();
+        let lost = self.service.values().filter(|seat| hopeless(seat));
+        let lost: Vec<_> = lost.cloned().collect();
+        for seat in &lost {
+            self.service.remove(&seat.place);
+        }
         self.length -= lost.len();
         lost
     }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::gate::Entry;
 use super::{
     Acquire, Ask, Group, GroupSettings, Limits, Rank, Refusal, ServerKey, ServerSpec, ServerState,
     Slot, Strategy, Waiter,
@@ -133,30 +132,23 @@ impl World {
         let bound = bound.as_ref().filter(usable);
         match self.group.acquire(&ask) {
             Ok(Acquire::Slot(slot)) => {
-                let barged = self
-                    .waiting
-                    .iter()
-                    .any(|w| w.is_waiting() && w.may_use(slot.server()));
-                assert!(!barged, "a newcomer overtook a waiter");
                 assert!(!excluded.contains(&slot.server().key()));
-                self.slots.push(slot);
+                self.start(slot);
             }
             Ok(Acquire::Wait(waiter)) => {
-                self.joined += 1;
                 let line = bound.filter(|s| waiter.stands_at(s)).map(|s| s.key());
                 assert!(redispatch || line == bound.map(|s| s.key()));
-                let bell = Arc::default();
+                self.joined += 1;
+                let bell = Arc::new(Bell(AtomicBool::new(true)));
                 let serial = self.joined;
-                let request = Request {
+                self.waiting.push(Request {
                     waiter,
                     bell,
                     rank,
                     serial,
                     line,
                     excluded,
-                };
-                request.bell.0.store(true, Ordering::Relaxed);
-                self.waiting.push(request);
+                });
             }
             Err(Refusal::NoServer) => {
                 let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
@@ -171,6 +163,15 @@ impl World {
                 assert!(own && !redispatch || all > 0 && self.group.queued() >= all);
             }
         }
+    }
+
+    fn start(&mut self, slot: Slot<()>) {
+        let mut waiting = self.waiting.iter().filter(|w| w.is_waiting());
+        assert!(
+            !waiting.any(|w| w.may_use(slot.server())),
+            "a newcomer overtook a waiter"
+        );
+        self.slots.push(slot);
     }
 
     fn finish(&mut self) {
@@ -282,6 +283,11 @@ impl World {
             let Some(Ok(server)) = served.waiter.answer() else {
                 continue;
             };
+            let own = served.waiter.stands_at(&server);
+            assert!(
+                own || !served.excluded.contains(&server.key()),
+                "sent where it must not go"
+            );
             for other in stayed.iter().filter(|other| other.may_use(&server)) {
                 assert!(served.order() < other.order(), "served out of turn");
             }
@@ -323,10 +329,7 @@ impl World {
             let member = members.iter().any(|m| m.key() == key);
             assert!(member || server.is_closed());
             let wanted = member && waiting.iter().any(|w| w.may_use(server));
-            assert!(
-                !wanted || !server.gate.has_room(Entry::Queue),
-                "room beside a waiter"
-            );
+            assert!(!wanted || !server.gate.has_spare(), "room beside a waiter");
             assert!(
                 !server.gate.is_marked() || limit > 0,
                 "a mark without a limit"
