@@ -21,6 +21,8 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
     /// Whether the client's `X-Forwarded-*` headers are believed.
     pub is_trusted: bool,
+    /// Whether servers are told the client's address in `X-Forwarded-For`.
+    pub appends_forwarded_for: bool,
     /// TLS, if the client speaks it.
     pub tls: Option<TlsConnection>,
 }

@@ -23,6 +23,7 @@ pub(crate) fn connection(client: &str) -> ConnectionInfo {
         client_ip: HeaderValue::from_str(&client.ip().to_string()).unwrap(),
         local: "127.0.0.1:80".parse().unwrap(),
         is_trusted: false,
+        appends_forwarded_for: true,
         tls: None,
     }
 }

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::config::startup::EncodedCharacterSwitches;
+
 /// A path that must be answered with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -140,64 +142,28 @@ pub fn routing_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(Cow::Owned(text))
 }
 
-/// Which escaped characters a path may hold (`encodedCharacters`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EncodedCharacters {
-    /// `%2F`
-    pub allow_encoded_slash: bool,
-    /// `%5C`
-    pub allow_encoded_back_slash: bool,
-    /// `%00`
-    pub allow_encoded_null_character: bool,
-    /// `%3B`
-    pub allow_encoded_semicolon: bool,
-    /// `%25`
-    pub allow_encoded_percent: bool,
-    /// `%3F`
-    pub allow_encoded_question_mark: bool,
-    /// `%23`
-    pub allow_encoded_hash: bool,
-}
-
-impl Default for EncodedCharacters {
-    /// All are allowed.
-    fn default() -> Self {
-        Self {
-            allow_encoded_slash: true,
-            allow_encoded_back_slash: true,
-            allow_encoded_null_character: true,
-            allow_encoded_semicolon: true,
-            allow_encoded_percent: true,
-            allow_encoded_question_mark: true,
-            allow_encoded_hash: true,
-        }
-    }
-}
-
-impl EncodedCharacters {
-    const fn allows(&self, byte: u8) -> bool {
-        match byte {
-            b'/' => self.allow_encoded_slash,
-            b'\\' => self.allow_encoded_back_slash,
-            b'\0' => self.allow_encoded_null_character,
-            b';' => self.allow_encoded_semicolon,
-            b'%' => self.allow_encoded_percent,
-            b'?' => self.allow_encoded_question_mark,
-            b'#' => self.allow_encoded_hash,
-            _ => true,
-        }
+const fn allows(allowed: &EncodedCharacterSwitches, byte: u8) -> bool {
+    match byte {
+        b'/' => allowed.allow_encoded_slash,
+        b'\\' => allowed.allow_encoded_back_slash,
+        b'\0' => allowed.allow_encoded_null_character,
+        b';' => allowed.allow_encoded_semicolon,
+        b'%' => allowed.allow_encoded_percent,
+        b'?' => allowed.allow_encoded_question_mark,
+        b'#' => allowed.allow_encoded_hash,
+        _ => true,
     }
 }
 
 /// The first character that stands escaped in a path against the rules, if
 /// any; the request is then to be answered with 400. Look at the normalised
 /// path, in which a raw backslash is an escaped one.
-pub fn denied(path: &str, allowed: &EncodedCharacters) -> Option<char> {
-    if *allowed == EncodedCharacters::default() || !path.contains('%') {
+pub fn denied(path: &str, allowed: &EncodedCharacterSwitches) -> Option<char> {
+    if *allowed == EncodedCharacterSwitches::default() || !path.contains('%') {
         return None;
     }
     Pieces::unchecked(path).find_map(|piece| match piece {
-        Ok(Piece::Escape { byte, .. }) if !allowed.allows(byte) => Some(char::from(byte)),
+        Ok(Piece::Escape { byte, .. }) if !allows(allowed, byte) => Some(char::from(byte)),
         _ => None,
     })
 }

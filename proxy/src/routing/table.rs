@@ -20,8 +20,8 @@ pub struct Route<H> {
     /// Place of its provider in the order of providers: among equal
     /// priorities, the lower is tried first.
     pub rank: u32,
-    /// Which requests it takes.
-    pub rule: Rule,
+    /// Which requests it takes; shared, because configurations change more often than rules.
+    pub rule: Arc<Rule>,
     /// What answers them.
     pub handler: H,
 }
@@ -41,7 +41,7 @@ impl<H> RoutingTable<H> {
             let key = |route: &Route<H>| (Reverse(route.priority), route.rank);
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
-        let index = HostIndex::new(routes.iter().map(|route| &route.rule));
+        let index = HostIndex::new(routes.iter().map(|route| route.rule.as_ref()));
         Self {
             routes: routes.into_boxed_slice(),
             index,
@@ -87,7 +87,7 @@ mod tests {
             name: name.into(),
             priority: rule::priority(Some(priority), text),
             rank,
-            rule: rule::parse(text, Syntax::V3).unwrap(),
+            rule: rule::parse(text, Syntax::V3).unwrap().into(),
             handler: (),
         }
     }

@@ -18,6 +18,8 @@ pub struct TlsTable {
     pub store: Arc<CertificateStore>,
     default: SelectedConfig,
     by_host: HashMap<Box<str>, SelectedConfig>,
+    /// By what follows the first label, its dot included.
+    by_parent: HashMap<Box<str>, SelectedConfig>,
 }
 
 impl TlsTable {
@@ -30,17 +32,32 @@ impl TlsTable {
                 options: DEFAULT_OPTIONS.into(),
             },
             by_host: HashMap::new(),
+            by_parent: HashMap::new(),
         }
     }
 
-    /// Gives a host, in lower case, settings other than the default.
+    /// Gives a host, in lower case, settings other than the default. `*.` in
+    /// front stands for any one label.
     pub fn insert(&mut self, host: &str, selected: SelectedConfig) {
-        self.by_host.insert(host.into(), selected);
+        match host.strip_prefix('*') {
+            Some(parent) if parent.starts_with('.') => {
+                self.by_parent.insert(parent.into(), selected);
+            }
+            _ => {
+                self.by_host.insert(host.into(), selected);
+            }
+        }
     }
 
     /// The settings of a host in lower case. A host that no router names gets the default.
     pub fn of_host(&self, host: &str) -> &SelectedConfig {
-        self.by_host.get(host).unwrap_or(&self.default)
+        self.by_host
+            .get(host)
+            .or_else(|| {
+                let parent = host.get(host.find('.')?..)?;
+                self.by_parent.get(parent)
+            })
+            .unwrap_or(&self.default)
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::startup::EncodedCharacterSwitches;
 
 /// Raw path, then as sent on, sanitised and for routing, as Traefik does it.
 const FORMS: [(&str, &str, &str, &str); 40] = [
@@ -103,8 +104,8 @@ fn refuses_what_is_no_path() {
 
 #[test]
 fn denies_the_escapes_that_are_switched_off() {
-    type Case = (&'static str, char, fn(&mut EncodedCharacters));
-    let all = EncodedCharacters::default();
+    type Case = (&'static str, char, fn(&mut EncodedCharacterSwitches));
+    let all = EncodedCharacterSwitches::default();
     let cases: [Case; 7] = [
         ("%2F", '/', |e| e.allow_encoded_slash = false),
         ("%5C", '\\', |e| e.allow_encoded_back_slash = false),

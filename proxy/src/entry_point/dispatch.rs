@@ -1,0 +1,173 @@
+//! What an entry point does with a request before its router's middlewares.
+//!
+//! The path is brought into the form that servers are sent, headers that only
+//! proxies may set are taken from clients who are not one, and the router is
+//! found in the snapshot in force. The snapshot is loaded once and kept for the
+//! whole request. Everything in here runs on the request path.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ::http::header::HeaderName;
+use ::http::uri::PathAndQuery;
+use ::http::{HeaderValue, StatusCode};
+
+use crate::config::startup::{EntryPoint, EntryPointHttp};
+use crate::http::{
+    ErrorKind, HttpService, Request, Response, ResponseFuture, forwarded, hop_by_hop, respond,
+    target,
+};
+use crate::observe::Recorder;
+use crate::routing::host::host;
+use crate::routing::path;
+use crate::rule::Subject;
+use crate::snapshot::{Snapshot, SnapshotCell};
+
+/// The service of an entry point: finds the router and hands the request over.
+#[derive(Debug)]
+pub struct Dispatch {
+    name: Arc<str>,
+    http: EntryPointHttp,
+    /// Headers that clients may name in `Connection` without losing them.
+    kept: Box<[HeaderName]>,
+    /// The name of this machine, for `X-Forwarded-Server`.
+    server: HeaderValue,
+    snapshot: Arc<SnapshotCell>,
+    recorder: Arc<Recorder>,
+}
+
+impl Dispatch {
+    /// The service of the entry point `name`.
+    pub fn new(
+        name: Arc<str>,
+        config: &EntryPoint,
+        server: HeaderValue,
+        snapshot: Arc<SnapshotCell>,
+        recorder: Arc<Recorder>,
+    ) -> Self {
+        let kept = config
+            .forwarded_headers
+            .connection
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        Self {
+            name,
+            http: config.http.clone(),
+            kept,
+            server,
+            snapshot,
+            recorder,
+        }
+    }
+
+    async fn answer(&self, mut request: Request) -> Response {
+        if let Err(refusal) = self.clean_target(&mut request) {
+            return refusal;
+        }
+        if let Some(refusal) = self.clean_headers(&mut request) {
+            return refusal;
+        }
+        let snapshot = self.snapshot.load_full();
+        match self.route(&snapshot, &request) {
+            Ok(target) => target.service.call(request).await,
+            Err(kind) => respond::error(&kind.into()),
+        }
+    }
+
+    /// Puts the path into the form that rules and servers see.
+    fn clean_target(&self, request: &mut Request) -> Result<(), Response> {
+        let refuse = |_| respond::empty(StatusCode::BAD_REQUEST);
+        let written = request.head.uri.path();
+        let normal = path::normalize(written).map_err(refuse)?;
+        if path::denied(&normal, &self.http.encoded_characters).is_some() {
+            return Err(respond::empty(StatusCode::BAD_REQUEST));
+        }
+        let clean = if self.http.sanitize_path {
+            path::sanitize(&normal)
+        } else {
+            Cow::Borrowed(normal.as_ref())
+        };
+        let query = request.head.uri.query();
+        let semicolon = query.filter(|query| query.contains(';')).map(|query| {
+            let substitute = if self.http.encode_query_semicolons {
+                "%3B"
+            } else {
+                "&"
+            };
+            query.replace(';', substitute)
+        });
+        if clean == written && semicolon.is_none() {
+            return Ok(());
+        }
+        let text = match semicolon.as_deref().or(query) {
+            Some(query) => format!("{clean}?{query}"),
+            None => clean.into_owned(),
+        };
+        let text: PathAndQuery = text.parse().map_err(|_| refuse(path::PathError::Fragment(0)))?;
+        target::set_path_and_query(&mut request.head, text);
+        Ok(())
+    }
+
+    /// Takes away what a client must not say; the answer is there if it must be refused.
+    fn clean_headers(&self, request: &mut Request) -> Option<Response> {
+        let headers = &mut request.head.headers;
+        let strategy = self.http.underscore_headers_strategy;
+        if let Some(refusal) = hop_by_hop::underscores(headers, strategy) {
+            return Some(refusal);
+        }
+        let exchange = &request.exchange;
+        forwarded::enter(headers, &exchange.connection, &exchange.host, &self.server);
+        hop_by_hop::connection_options(headers, &self.kept);
+        None
+    }
+
+    fn route<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        request: &Request,
+    ) -> Result<&'a crate::snapshot::Target, ErrorKind> {
+        let exchange = &request.exchange;
+        let host = host(target::host(&request.head));
+        if let Some(tls) = &exchange.connection.tls
+            && tls.options != snapshot.tls.of_host(&host).options
+        {
+            return Err(ErrorKind::Misdirected);
+        }
+        let tables = snapshot
+            .entry_points
+            .get(&self.name)
+            .ok_or(ErrorKind::NoRouter)?;
+        let table = if exchange.is_tls() {
+            &tables.encrypted
+        } else {
+            &tables.clear
+        };
+        let path = request.head.uri.path();
+        let path = path::routing_path(path).map_err(|_| ErrorKind::BadRequest)?;
+        let subject = Subject {
+            host: &host,
+            path: &path,
+            method: &request.head.method,
+            headers: &request.head.headers,
+            query: request.head.uri.query(),
+            client: exchange.client_ip(),
+        };
+        let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
+        *exchange.router.borrow_mut() = Some(Arc::clone(&route.name));
+        self.recorder.routed(exchange, &route.handler.scopes);
+        Ok(&route.handler)
+    }
+}
+
+impl HttpService for Dispatch {
+    fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
+        Box::pin(async move {
+            let exchange = Rc::clone(&request.exchange);
+            let finish = self.recorder.start(&exchange);
+            let response = self.answer(request).await;
+            finish.track(response)
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! What outlives a snapshot, by identity.
+//!
+//! Servers' counts, queues and pools belong to names and addresses, not to
+//! configurations: a change that does not touch a service leaves no trace on it.
+//! Entries go when a configuration no longer has them; requests that still use
+//! them keep them alive until they are done. Only the builder's thread is here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::ProducesTickets;
+
+use super::certificates::Certificates;
+use crate::balance::{Group, GroupSettings};
+use crate::config::dynamic::{Configuration, Middleware, ServersTransport};
+use crate::middleware::Layer;
+use crate::rule::{Rule, Syntax};
+use crate::service::Servers;
+use crate::tls::{Certificate, CertificateError, generate_default};
+use crate::upstream::{ServerUrl, Transport, Upstream};
+
+/// State that belongs to names rather than to configurations.
+#[derive(Debug)]
+pub struct Registry {
+    /// The cryptography that all TLS uses.
+    pub(super) crypto: Arc<CryptoProvider>,
+    /// What makes sessions resumable; one for all, so that they stay so.
+    pub(super) tickets: Option<Arc<dyn ProducesTickets>>,
+    /// What clients get whose name no certificate fits.
+    pub(super) default_certificate: Arc<Certificate>,
+    pub(super) certificates: Certificates,
+    pub(super) rules: HashMap<(Syntax, String), Arc<Rule>>,
+    pub(super) middlewares: HashMap<String, (Middleware, Layer)>,
+    pub(super) transports: HashMap<String, (ServersTransport, Arc<Transport>)>,
+    groups: HashMap<String, Arc<Servers>>,
+    upstreams: HashMap<(String, String), Arc<Upstream>>,
+}
+
+impl Registry {
+    /// An empty registry with a fresh default certificate and ticket key.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn new(crypto: Arc<CryptoProvider>) -> Result<Self, CertificateError> {
+        let default_certificate = Arc::new(generate_default(&crypto)?);
+        Ok(Self {
+            tickets: rustls::crypto::ring::Ticketer::new().ok(),
+            crypto,
+            default_certificate,
+            certificates: Certificates::default(),
+            rules: HashMap::new(),
+            middlewares: HashMap::new(),
+            transports: HashMap::new(),
+            groups: HashMap::new(),
+            upstreams: HashMap::new(),
+        })
+    }
+
+    /// The servers of a service, with their counts and their queue.
+    pub(super) fn group(&mut self, service: &str) -> Arc<Servers> {
+        if let Some(group) = self.groups.get(service) {
+            return Arc::clone(group);
+        }
+        let group = Group::new(GroupSettings::default(), fastrand::u64(..));
+        self.groups.insert(service.to_owned(), Arc::clone(&group));
+        group
+    }
+
+    /// The way to a server by a transport, with its connections.
+    pub(super) fn upstream(
+        &mut self,
+        url: &ServerUrl,
+        text: &str,
+        transport: &Arc<Transport>,
+    ) -> Arc<Upstream> {
+        let key = (text.to_owned(), transport.name().to_owned());
+        if let Some(upstream) = self.upstreams.get(&key)
+            && Arc::ptr_eq(upstream.transport(), transport)
+        {
+            return Arc::clone(upstream);
+        }
+        let upstream = Arc::new(Upstream::new(url.clone(), Arc::clone(transport)));
+        self.upstreams.insert(key, Arc::clone(&upstream));
+        upstream
+    }
+
+    /// Lets go of what `configuration` no longer has. Whoever waits for a server
+    /// of a service that is gone learns it at once.
+    pub(super) fn sweep(&mut self, configuration: &Configuration) {
+        let http = &configuration.http;
+        self.groups.retain(|name, group| {
+            let stays = http.services.contains_key(name);
+            if !stays {
+                group.update(GroupSettings::default(), &[]);
+            }
+            stays
+        });
+        self.middlewares
+            .retain(|name, _| http.middlewares.contains_key(name));
+        self.upstreams
+            .retain(|_, upstream| Arc::strong_count(upstream) > 1);
+        self.rules.retain(|_, rule| Arc::strong_count(rule) > 1);
+        self.certificates.sweep();
+    }
+}
