@@ -7,3 +7,5 @@
 pub mod config;
 pub mod http;
 pub mod provider;
+pub mod tls;
+pub mod upstream;
