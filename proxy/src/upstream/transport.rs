@@ -98,6 +98,10 @@ impl Transport {
     pub fn dial_timeout(&self) -> Option<Duration> {
         self.dial_timeout
     }
+
+    pub(super) fn is_http1_only(&self) -> bool {
+        Arc::ptr_eq(&self.tls, &self.tls_http1)
+    }
 }
 
 /// A setting and what is wrong with it.
