@@ -2,8 +2,8 @@
 //!
 //! The modules lie in layers and use only lower ones (`ARCHITECTURE.md` draws
 //! them; a test keeps them): [`config`], [`rule`] and [`balance`] at the bottom,
-//! then the parts that move bytes ([`http`], [`routing`], [`tls`]), and on top
-//! what puts them together.
+//! then the parts that move bytes ([`http`], [`routing`], [`tls`], [`upstream`]),
+//! then [`service`], and on top what puts them together.
 
 pub mod balance;
 pub mod config;
@@ -11,4 +11,6 @@ pub mod http;
 pub mod provider;
 pub mod routing;
 pub mod rule;
+pub mod service;
 pub mod tls;
+pub mod upstream;

@@ -5,6 +5,7 @@
 //! [`TlsTable`] that picks one of them for a handshake. It does no I/O but
 //! reading certificate files, and knows neither routers nor providers.
 
+pub mod client;
 pub mod options;
 
 mod certificate;

@@ -1,0 +1,123 @@
+//! Opens connections: name, TCP, TLS.
+//!
+//! Every failure here happened before a byte of a request was sent, so that the
+//! request may always be tried again.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::address::{Host, Scheme, ServerUrl};
+use super::transport::{HANDSHAKE_TIMEOUT, Transport};
+use super::wire::Wire;
+use crate::http::{ErrorKind, ProxyError, Retry};
+
+/// Go's TCP keep-alive, which Traefik leaves as it is.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Which HTTP is spoken on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Opens a connection to `url`. With `only_http1` HTTP/2 is not offered.
+pub(super) async fn dial(
+    url: &ServerUrl,
+    transport: &Transport,
+    only_http1: bool,
+) -> Result<(Wire, Protocol), ProxyError> {
+    let stream = within(transport.dial_timeout, connect(url)).await?;
+    // Neither is worth failing for.
+    let _ = stream.set_nodelay(true);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(TCP_KEEP_ALIVE)
+        .with_interval(TCP_KEEP_ALIVE);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
+    match url.scheme() {
+        Scheme::Http => Ok((Wire::plain(stream), Protocol::Http1)),
+        Scheme::H2c => Ok((Wire::plain(stream), Protocol::Http2)),
+        Scheme::Https => {
+            let handshake = shake_hands(stream, url, transport, only_http1);
+            within(Some(HANDSHAKE_TIMEOUT), handshake).await
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, Box<dyn Error + Send + Sync>>>,
+) -> Result<T, ProxyError> {
+    let result = match limit {
+        None => work.await,
+        Some(limit) => timeout(limit, work)
+            .await
+            .map_err(|late| failure(ErrorKind::ConnectTimeout).because(late))?,
+    };
+    result.map_err(|error| failure(ErrorKind::Connect).because(error))
+}
+
+fn failure(kind: ErrorKind) -> ProxyError {
+    ProxyError::new(kind).retry(Retry::Always)
+}
+
+async fn connect(url: &ServerUrl) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
+    match url.host() {
+        Host::Ip(address) => Ok(TcpStream::connect((*address, url.port())).await?),
+        Host::Name(name) => connect_any(lookup_host((name.as_ref(), url.port())).await?).await,
+    }
+}
+
+/// Tries the addresses of a name in turn.
+async fn connect_any(
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    url: &ServerUrl,
+    transport: &Transport,
+    only_http1: bool,
+) -> Result<(Wire, Protocol), Box<dyn Error + Send + Sync>> {
+    let config = if only_http1 {
+        &transport.tls_http1
+    } else {
+        &transport.tls
+    };
+    let name = match &transport.server_name {
+        Some(name) => name.clone(),
+        None => server_name(url.host())?,
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
+    let stream = connector.connect(name, stream).await?;
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    Ok((Wire::tls(stream), protocol))
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Box<dyn Error + Send + Sync>> {
+    match host {
+        Host::Ip(address) => Ok(ServerName::IpAddress((*address).into())),
+        Host::Name(name) => Ok(ServerName::try_from(name.as_ref().to_owned())?),
+    }
+}

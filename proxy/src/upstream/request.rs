@@ -1,0 +1,328 @@
+//! A request in the form that goes to a server.
+//!
+//! Sets the target and the framing (one of the two headers, made from the body
+//! itself; what the client wrote about it is dropped), wraps the body so that
+//! its progress can be seen from outside, and keeps what is needed to hand the
+//! request back when the server never got it.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ::http::header::{
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use ::http::request::Parts;
+use ::http::uri::{self, Authority, PathAndQuery};
+use ::http::{Extensions, Method, Uri, Version};
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::address::ServerUrl;
+use super::dial::Protocol;
+use super::hold::Hold;
+use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError, Request};
+
+/// A request as hyper takes it, and the handle on it that stays here.
+pub(super) struct Prepared {
+    pub(super) request: ::http::Request<Outgoing>,
+    pub(super) sending: Rc<Sending>,
+}
+
+/// What stays here of a request under way.
+pub(super) struct Kept {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Option<HeaderMap>,
+    extensions: Extensions,
+    sending: Rc<Sending>,
+}
+
+/// The body of a request under way, seen from both of its ends.
+pub(super) struct Sending {
+    body: RefCell<Body>,
+    exchange: Rc<Exchange>,
+    /// What is left of an announced length.
+    left: Cell<Option<u64>>,
+    is_touched: Cell<bool>,
+    is_done: Cell<bool>,
+    fault: Cell<Option<ErrorKind>>,
+    hold: RefCell<Option<Hold>>,
+}
+
+/// The body of a request as hyper takes it.
+pub(super) struct Outgoing(Rc<Sending>);
+
+/// Makes `request` ready for `url`. Only with `can_restore` a copy of the
+/// headers is kept, without which it can't be handed back.
+pub(super) fn prepare(
+    request: Request,
+    url: &ServerUrl,
+    protocol: Protocol,
+    can_restore: bool,
+) -> Result<(Prepared, Kept), (ProxyError, Box<Request>)> {
+    let uri = match target(&request.head, url, protocol) {
+        Ok(uri) => uri,
+        Err(error) => {
+            let error = ProxyError::new(ErrorKind::BadRequest).because(error);
+            return Err((error, Box::new(request)));
+        }
+    };
+    let Request {
+        mut head,
+        body,
+        exchange,
+    } = request;
+    let headers = can_restore.then(|| head.headers.clone());
+    let extensions = mem::take(&mut head.extensions);
+    let uri = mem::replace(&mut head.uri, uri);
+    let version = head.version;
+    frame(&mut head, &body, protocol);
+    address(&mut head, url, protocol);
+    let holds = protocol == Protocol::Http1 && !body.is_end_stream() && expects_continue(&head);
+    let sending = Rc::new(Sending::new(body, exchange));
+    let kept = Kept {
+        method: head.method.clone(),
+        uri,
+        version,
+        headers,
+        extensions,
+        sending: Rc::clone(&sending),
+    };
+    let mut request = ::http::Request::from_parts(head, Outgoing(Rc::clone(&sending)));
+    if holds {
+        sending.hold.replace(Some(Hold::on(&mut request)));
+    }
+    Ok((Prepared { request, sending }, kept))
+}
+
+/// The target in the form of `protocol`.
+fn target(
+    head: &Parts,
+    url: &ServerUrl,
+    protocol: Protocol,
+) -> Result<Uri, Box<dyn Error + Send + Sync>> {
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = Some(match head.uri.path_and_query() {
+        Some(path) if !path.as_str().is_empty() => path.clone(),
+        _ => PathAndQuery::from_static("/"),
+    });
+    if protocol == Protocol::Http2 {
+        parts.scheme = Some(url.scheme().pseudo());
+        parts.authority = Some(match head.headers.get(HOST) {
+            Some(host) => Authority::try_from(host.as_bytes())?,
+            None => url.uri_authority().clone(),
+        });
+    }
+    Ok(Uri::from_parts(parts)?)
+}
+
+fn address(head: &mut Parts, url: &ServerUrl, protocol: Protocol) {
+    match protocol {
+        Protocol::Http1 => {
+            head.version = Version::HTTP_11;
+            if !head.headers.contains_key(HOST) {
+                head.headers.insert(HOST, url.authority().clone());
+            }
+        }
+        Protocol::Http2 => {
+            head.version = Version::HTTP_2;
+            head.headers.remove(HOST);
+        }
+    }
+}
+
+/// One framing header, and one that is true.
+fn frame(head: &mut Parts, body: &Body, protocol: Protocol) {
+    let was_sized = head.headers.remove(CONTENT_LENGTH).is_some();
+    head.headers.remove(TRANSFER_ENCODING);
+    if body.is_end_stream() {
+        if was_sized || has_usually_a_body(&head.method) {
+            head.headers
+                .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    } else if protocol == Protocol::Http1 {
+        head.headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// RFC 9110 §8.6: servers may want to be told that there is none.
+fn has_usually_a_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn expects_continue(head: &Parts) -> bool {
+    head.headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether sending the request twice does what sending it once does: by its
+/// method (RFC 9110 §9.2.2), or because its sender says so.
+pub fn is_idempotent(head: &Parts) -> bool {
+    const KEYS: [HeaderName; 2] = [
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("x-idempotency-key"),
+    ];
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
+    safe.contains(&head.method)
+        || [Method::PUT, Method::DELETE].contains(&head.method)
+        || KEYS.iter().any(|key| head.headers.contains_key(key))
+}
+
+impl Kept {
+    /// The request as it came, if nothing of its body is gone. `unsent` is what
+    /// hyper gave back.
+    pub(super) fn restore(self, unsent: Option<::http::Request<Outgoing>>) -> Option<Request> {
+        if self.sending.is_touched.get() {
+            return None;
+        }
+        let headers = self
+            .headers
+            .or_else(|| unsent.map(|request| request.into_parts().0.headers))?;
+        let (mut head, ()) = ::http::Request::new(()).into_parts();
+        head.method = self.method;
+        head.uri = self.uri;
+        head.version = self.version;
+        head.headers = headers;
+        head.extensions = self.extensions;
+        Some(Request {
+            head,
+            body: self.sending.body.replace(Body::empty()),
+            exchange: Rc::clone(&self.sending.exchange),
+        })
+    }
+
+    pub(super) fn sending(&self) -> &Sending {
+        &self.sending
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+}
+
+impl Sending {
+    fn new(body: Body, exchange: Rc<Exchange>) -> Self {
+        Self {
+            left: Cell::new(body.size_hint().exact()),
+            is_done: Cell::new(body.is_end_stream()),
+            body: RefCell::new(body),
+            exchange,
+            is_touched: Cell::new(false),
+            fault: Cell::new(None),
+            hold: RefCell::new(None),
+        }
+    }
+
+    pub(super) fn exchange(&self) -> &Rc<Exchange> {
+        &self.exchange
+    }
+
+    /// Whether hyper has the whole body.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done.get()
+    }
+
+    /// What became of the client, if its body broke off.
+    pub(super) fn fault(&self) -> Option<ErrorKind> {
+        self.fault.get()
+    }
+
+    /// The server has answered; a body that it was not interested in stays here.
+    pub(super) fn give_up_hold(&self) {
+        if let Some(hold) = self.hold.borrow_mut().as_mut() {
+            hold.give_up();
+        }
+    }
+
+    fn poll_hold(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut hold = self.hold.borrow_mut();
+        if let Some(waiting) = hold.as_mut() {
+            ready!(waiting.poll(cx));
+            *hold = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn note(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        match frame {
+            None => self.is_done.set(true),
+            Some(Err(error)) => self.fault.set(Some(fault(error.as_ref()))),
+            Some(Ok(frame)) => {
+                self.is_touched.set(true);
+                match frame.data_ref() {
+                    Some(data) => self.note_data(data.len() as u64),
+                    None => self.is_done.set(true),
+                }
+            }
+        }
+    }
+
+    fn note_data(&self, length: u64) {
+        let sum = &self.exchange.request_bytes;
+        sum.set(sum.get().saturating_add(length));
+        let left = self.left.get().map(|left| left.saturating_sub(length));
+        self.left.set(left);
+        if left == Some(0) || self.body.borrow().is_end_stream() {
+            self.is_done.set(true);
+        }
+    }
+}
+
+/// What a broken body says of the client: a middleware's own word if there is
+/// one, else a guess from the way it broke.
+fn fault(error: &(dyn Error + 'static)) -> ErrorKind {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(known) = error.downcast_ref::<ProxyError>() {
+            return known.kind;
+        }
+        if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_timeout)
+        {
+            return ErrorKind::ClientTimeout;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => ErrorKind::BadRequest,
+                io::ErrorKind::TimedOut => ErrorKind::ClientTimeout,
+                _ => ErrorKind::ClientGone,
+            };
+        }
+        cause = error.source();
+    }
+    ErrorKind::ClientGone
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        ready!(self.0.poll_hold(cx));
+        let frame = ready!(Pin::new(&mut *self.0.body.borrow_mut()).poll_frame(cx));
+        self.0.note(frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.body.borrow().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.body.borrow().size_hint()
+    }
+}
