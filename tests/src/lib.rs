@@ -1,1 +1,18 @@
-//! Placeholder.
+//! End-to-end harness: what the scenarios under `tests/tests` are built from.
+//!
+//! - [`demo`]: the server behind the proxy, which counts for itself.
+//! - [`lab`]: a real Swarm of several Docker engines on one kernel.
+//! - [`process`]: the built proxy binary as a child process.
+//! - [`client`]: a plain HTTP/1.1 client that hides nothing.
+//! - [`ports`], [`eventually()`]: free ports, and waiting without sleeping.
+
+pub mod client;
+pub mod demo;
+mod eventually;
+pub mod lab;
+pub mod ports;
+pub mod process;
+mod scratch;
+
+pub use eventually::{eventually, eventually_blocking};
+pub use scratch::Scratch;

@@ -1,0 +1,130 @@
+# shellcheck shell=bash
+# What ./run and ./test share: installing what is missing, finding Rust, building
+# static programs, making images. Sourced; the caller has set -euo pipefail and
+# stands in the repository's root.
+
+PATH=$PATH:/usr/sbin:/sbin
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+warn() { printf '\033[33mwarning:\033[0m %s\n' "$*" >&2; }
+die() { printf '\033[31merror:\033[0m %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if ((EUID == 0)); then "$@"; elif have sudo; then sudo "$@"; else die "this needs root: $*"; fi
+}
+
+# until_true SECONDS COMMAND..: polls; status 1 when time is up
+until_true() {
+  local end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    if ((SECONDS >= end)); then return 1; fi
+    sleep 0.2
+  done
+}
+
+# ---- Debian packages ------------------------------------------------------------------------------------
+
+installed() { [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == 'install ok installed' ]]; }
+
+# need_packages NAME..: installs those that are missing
+need_packages() {
+  local name missing=()
+  have apt-get || { warn "no apt-get here: taking for granted $*"; return 0; }
+  for name in "$@"; do installed "$name" || missing+=("$name"); done
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  apt_install "${missing[@]}" || { as_root apt-get update -q >&2 && apt_install "${missing[@]}"; } ||
+    { warn "could not install ${missing[*]}"; return 1; }
+}
+apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2; }
+
+# ---- Rust -------------------------------------------------------------------------------------------------
+
+wanted_rust() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }
+
+rust_suffices() { # is `rustc` there, with `cargo`, and new enough?
+  local version
+  have cargo && version=$(rustc -V 2>/dev/null | cut -d' ' -f2) || return 1
+  [[ $version && $(printf '%s\n' "$(wanted_rust)" "$version" | sort -V | head -n 1) == "$(wanted_rust)" ]]
+}
+
+# need_rust: a rustup toolchain where there is one, else Debian's newest
+need_rust() {
+  local tool at
+  if [[ -d ${CARGO_HOME:-$HOME/.cargo}/bin ]]; then PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH; fi
+  need_packages gcc libc6-dev ca-certificates || die "without a C compiler nothing can be built"
+  if rust_suffices; then return; fi
+  if have rustup && ! have rustc; then rustup toolchain install stable --profile minimal >&2 || true; fi
+  if rust_suffices; then return; fi
+  need_packages rustc-web cargo-web || need_packages rustc cargo || true
+  for tool in rustc-web cargo-web; do
+    at=$(dpkg -L "$tool" 2>/dev/null | grep -E '/bin/(rustc|cargo)$' | head -n 1) || true
+    if [[ $at ]]; then PATH=$(dirname "$at"):$PATH; fi
+  done
+  hash -r
+  rust_suffices || die "needs Rust $(wanted_rust) or newer: install rustup from https://rustup.rs and try again"
+}
+
+# ---- building ---------------------------------------------------------------------------------------------
+
+host_triple() { rustc -vV | sed -n 's/^host: //p'; }
+
+# programs_in PROFILE: where `build_static` puts programs
+programs_in() { echo "${CARGO_TARGET_DIR:-target}/$(host_triple)/$1"; }
+
+# build_static PROFILE PACKAGE..: programs that need nothing else at run time. The target is named so
+# that the flag stays away from procedural macros, which must be dynamic libraries.
+build_static() {
+  local profile=$1 triple name packages=(); shift
+  triple=$(host_triple)
+  for name in "$@"; do packages+=(-p "$name"); done
+  env "CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUSTFLAGS=-C target-feature=+crt-static" \
+    cargo build --locked --bins --profile "$profile" --target "$triple" "${packages[@]}" >&2
+}
+
+# image_name PROGRAM NAME: a tag made from the contents, so that a changed program is a changed image
+image_name() { echo "tidegate/$2:$(sha256sum "$1" | cut -c1-12)"; }
+
+# make_images PROGRAMS OUT: archives for `docker load` in OUT, their names in OUT/names (proxy, then demo)
+make_images() {
+  local programs=$1 out=$2 proxy demo
+  proxy=$(image_name "$programs/tidegate-proxy" proxy) demo=$(image_name "$programs/demo" demo)
+  mkdir -p "$out"
+  deploy/image.sh "$programs/tidegate-proxy" "$proxy" "$out/proxy.tar" --port 80/tcp --port 443/tcp
+  deploy/image.sh "$programs/demo" "$demo" "$out/demo.tar" --port 80/tcp
+  printf '%s\n' "$proxy" "$demo" >"$out/names"
+}
+
+# ---- the Docker engine --------------------------------------------------------------------------------------
+
+engine_packages=(docker.io iptables iproute2 procps util-linux ca-certificates)
+
+need_engine() {
+  if ! have dockerd; then need_packages "${engine_packages[@]}" || return 1; fi
+  have docker || need_packages docker-cli || need_packages docker.io
+}
+
+# dk ARG..: the Docker client, through sudo where the user may not
+dk() {
+  if ((EUID == 0)) || [[ -w /var/run/docker.sock ]]; then docker "$@"; else as_root docker "$@"; fi
+}
+engine_answers() { dk version; }
+
+# stamp PID: "pid start-time", which names one process for good; ids alone are reused
+stamp() {
+  local stat fields
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  read -ra fields <<<"${stat##*) }"
+  echo "$1 ${fields[19]}"
+}
+same_process() { [[ $(stamp "$1") == "$1 $2" ]]; }
+
+# end_process PID START-TIME: SIGTERM, then patience, then SIGKILL; nothing if it is another process by now
+end_process() {
+  same_process "$1" "$2" || return 0
+  kill -TERM "$1" 2>/dev/null || as_root kill -TERM "$1"
+  if until_true 30 process_gone "$1" "$2"; then return; fi
+  as_root kill -KILL "$1"
+}
+process_gone() { ! same_process "$1" "$2"; }

@@ -1,0 +1,165 @@
+//! A plain HTTP/1.1 client for the scenarios: one connection at a time, no
+//! retries, no redirects, no pooling, so that a lost request is seen as lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// No request of a scenario takes longer, body included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A kept-alive connection.
+#[derive(Debug)]
+pub struct Connection(SendRequest<Empty<Bytes>>);
+
+impl Connection {
+    /// Opens a plain connection.
+    ///
+    /// # Errors
+    /// The connection is refused or takes too long.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::start(dial(address).await?).await
+    }
+
+    /// Opens a TLS connection that asks for `name` and believes any certificate.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub async fn open_tls(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
+        let connector = TlsConnector::from(Arc::new(credulous()?));
+        let name = ServerName::try_from(name.to_owned())?;
+        let stream = dial(address).await?;
+        let stream = tokio::time::timeout(PATIENCE, connector.connect(name, stream)).await??;
+        Self::start(stream).await
+    }
+
+    async fn start(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// Sends one request and reads the whole answer.
+    ///
+    /// # Errors
+    /// Whatever kept the answer from arriving whole.
+    pub async fn send(
+        &mut self,
+        request: Request<Empty<Bytes>>,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let exchange = async {
+            self.0.ready().await?;
+            let (head, body) = self.0.send_request(request).await?.into_parts();
+            Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+        };
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .context("no answer in time")?
+    }
+
+    /// GET of `path` at `host` on this connection.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub async fn get(&mut self, host: &str, path: &str) -> anyhow::Result<Response<Bytes>> {
+        self.send(Request::get(path).header("host", host).body(Empty::new())?)
+            .await
+    }
+}
+
+/// GET on a connection of its own.
+///
+/// # Errors
+/// As [`Connection::open`] and [`Connection::send`].
+pub async fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Response<Bytes>> {
+    Connection::open(address).await?.get(host, path).await
+}
+
+/// GET over TLS on a connection of its own; any certificate will do.
+///
+/// # Errors
+/// As [`Connection::open_tls`] and [`Connection::send`].
+pub async fn get_tls(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<Response<Bytes>> {
+    Connection::open_tls(address, host)
+        .await?
+        .get(host, path)
+        .await
+}
+
+async fn dial(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn credulous() -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Believes every certificate but still checks that the server holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
