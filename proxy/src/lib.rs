@@ -5,5 +5,7 @@
 //! bytes ([`http`]), and on top what puts them together.
 
 pub mod config;
+pub mod entry_point;
 pub mod http;
 pub mod provider;
+pub mod tls;

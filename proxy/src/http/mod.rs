@@ -10,6 +10,7 @@ mod body;
 mod error;
 mod exchange;
 pub mod respond;
+pub mod validate;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
