@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod entry_point;
 pub mod http;
 pub mod provider;
 pub mod routing;
