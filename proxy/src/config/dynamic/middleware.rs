@@ -1,0 +1,233 @@
+//! HTTP middlewares as they are written: one option struct for each kind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `http.middlewares.NAME`: exactly one kind of middleware.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Middleware {
+    /// Puts a prefix in front of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub add_prefix: Option<AddPrefix>,
+    /// Asks for a user name and a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// Several middlewares under one name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
+    /// Edits headers, answers CORS preflights, adds security headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
+    /// Lets only some addresses through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_allow_list: Option<IpAllowList>,
+    /// The same under its v2 name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_white_list: Option<IpAllowList>,
+    /// Redirects by a regular expression over the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_regex: Option<RedirectRegex>,
+    /// Redirects to another scheme.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_scheme: Option<RedirectScheme>,
+    /// Takes a prefix off the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<StripPrefix>,
+}
+
+/// `addPrefix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AddPrefix {
+    /// What goes in front of the path.
+    pub prefix: String,
+}
+
+/// `basicAuth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BasicAuth {
+    /// `user:hash` pairs in htpasswd's form (bcrypt, MD5, SHA1).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// A file of such pairs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub users_file: String,
+    /// The realm that is asked for; empty means `traefik`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub realm: String,
+    /// Whether the Authorization header stays here.
+    pub remove_header: bool,
+    /// The header that tells the server who it is; empty means none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub header_field: String,
+}
+
+/// `chain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Chain {
+    /// The middlewares, in order.
+    pub middlewares: Vec<String>,
+}
+
+/// `ipAllowList`, and `ipWhiteList` of v2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IpAllowList {
+    /// Addresses and networks that may pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source_range: Vec<String>,
+    /// Which address counts as the client's; absent means the peer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_strategy: Option<IpStrategy>,
+    /// The answer to the others; 0 means 403.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub reject_status_code: u16,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to this predicate"
+)]
+fn is_unset(status: &u16) -> bool {
+    *status == 0
+}
+
+/// Which address of `X-Forwarded-For` is the client's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IpStrategy {
+    /// The n-th address from the right; 0 means off.
+    pub depth: i64,
+    /// The first address from the right that is not one of these.
+    #[serde(rename = "excludedIPs", skip_serializing_if = "Vec::is_empty")]
+    pub excluded_ips: Vec<String>,
+    /// For IPv6, only so many leading bits count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_subnet: Option<u8>,
+}
+
+/// `redirectRegex`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RedirectRegex {
+    /// What the whole URL must match.
+    pub regex: String,
+    /// Where to, with `$1` or `${1}` for what was captured.
+    pub replacement: String,
+    /// 301 and 308 instead of 302 and 307.
+    pub permanent: bool,
+}
+
+/// `redirectScheme`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RedirectScheme {
+    /// The scheme to redirect to.
+    pub scheme: String,
+    /// The port to redirect to; empty means the scheme's own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub port: String,
+    /// 301 and 308 instead of 302 and 307.
+    pub permanent: bool,
+}
+
+/// `stripPrefix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StripPrefix {
+    /// The first of these that the path begins with is taken off.
+    pub prefixes: Vec<String>,
+    /// v2: whether the rest always begins with a slash; it does when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force_slash: Option<bool>,
+}
+
+/// `headers`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Headers {
+    /// Set on the request; an empty value removes the header.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom_request_headers: BTreeMap<String, String>,
+    /// Set on the response; an empty value removes the header.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom_response_headers: BTreeMap<String, String>,
+    /// CORS: `Access-Control-Allow-Credentials: true`.
+    pub access_control_allow_credentials: bool,
+    /// CORS: headers that a request may carry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_control_allow_headers: Vec<String>,
+    /// CORS: methods that a request may use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_control_allow_methods: Vec<String>,
+    /// CORS: origins that may ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_control_allow_origin_list: Vec<String>,
+    /// CORS: expressions for origins that may ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_control_allow_origin_list_regex: Vec<String>,
+    /// CORS: headers that a script may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_control_expose_headers: Vec<String>,
+    /// CORS: seconds that a preflight's answer may be kept.
+    pub access_control_max_age: i64,
+    /// Whether `Vary: Origin` is added.
+    pub add_vary_header: bool,
+    /// Hosts that are served; empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
+    /// Headers that may hold the host instead of `Host`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts_proxy_headers: Vec<String>,
+    /// Header and value that say that the client came by TLS.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ssl_proxy_headers: BTreeMap<String, String>,
+    /// `max-age` of Strict-Transport-Security; 0 means no such header.
+    #[serde(rename = "stsSeconds")]
+    pub sts_seconds: i64,
+    /// `includeSubDomains` in Strict-Transport-Security.
+    #[serde(rename = "stsIncludeSubdomains")]
+    pub sts_include_subdomains: bool,
+    /// `preload` in Strict-Transport-Security.
+    #[serde(rename = "stsPreload")]
+    pub sts_preload: bool,
+    /// Strict-Transport-Security on clear connections too.
+    #[serde(rename = "forceSTSHeader")]
+    pub force_sts_header: bool,
+    /// `X-Frame-Options: DENY`.
+    pub frame_deny: bool,
+    /// `X-Frame-Options` with this value.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub custom_frame_options_value: String,
+    /// `X-Content-Type-Options: nosniff`.
+    pub content_type_nosniff: bool,
+    /// `X-XSS-Protection: 1; mode=block`.
+    pub browser_xss_filter: bool,
+    /// `X-XSS-Protection` with this value.
+    #[serde(
+        rename = "customBrowserXSSValue",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub custom_browser_xss_value: String,
+    /// `Content-Security-Policy`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_security_policy: String,
+    /// `Content-Security-Policy-Report-Only`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_security_policy_report_only: String,
+    /// `Public-Key-Pins`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub public_key: String,
+    /// `Referrer-Policy`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub referrer_policy: String,
+    /// `Permissions-Policy`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub permissions_policy: String,
+    /// Switches allowed hosts, HSTS and public keys off.
+    pub is_development: bool,
+}

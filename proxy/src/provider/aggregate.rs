@@ -1,0 +1,206 @@
+//! One dynamic configuration out of what all providers say.
+//!
+//! Keeps each provider's last value, gives every object its full name
+//! (`name@provider`), and publishes the whole when something changed: the first
+//! change of a burst at once, the next one not before the throttle time is over.
+//! It decides nothing about the objects themselves; `snapshot` does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_shared::settings::Diagnostic;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::Update;
+use crate::config::dynamic::{Configuration, Objects};
+
+/// The name that TLS options and stores share over all providers.
+const DEFAULT: &str = "default";
+
+/// What all providers say, by provider.
+#[derive(Debug, Default)]
+pub struct Aggregate {
+    providers: BTreeMap<Arc<str>, Configuration>,
+}
+
+impl Aggregate {
+    /// Takes what a provider says now. Tells whether that is something new.
+    pub fn apply(&mut self, update: Update) -> bool {
+        if self.providers.get(&update.provider) == Some(&update.configuration) {
+            return false;
+        }
+        self.providers.insert(update.provider, update.configuration);
+        true
+    }
+
+    /// Everything that is configured now, under full names.
+    pub fn merged(&self) -> Configuration {
+        let mut merged = Configuration::default();
+        for (provider, configuration) in &self.providers {
+            let Configuration {
+                http,
+                tls,
+                problems,
+            } = configuration.clone();
+            merged.problems.extend(problems);
+            qualify(provider, http.routers, &mut merged.http.routers);
+            qualify(provider, http.middlewares, &mut merged.http.middlewares);
+            qualify(provider, http.services, &mut merged.http.services);
+            let transports = &mut merged.http.servers_transports;
+            qualify(provider, http.servers_transports, transports);
+            merged.tls.certificates.extend(tls.certificates);
+            let problems = &mut merged.problems;
+            qualify_shared(
+                provider,
+                "tls.stores",
+                tls.stores,
+                &mut merged.tls.stores,
+                problems,
+            );
+            qualify_shared(
+                provider,
+                "tls.options",
+                tls.options,
+                &mut merged.tls.options,
+                problems,
+            );
+        }
+        merged
+    }
+}
+
+fn qualify<T>(provider: &str, objects: Objects<T>, into: &mut Objects<T>) {
+    for (name, object) in objects {
+        into.insert(format!("{name}@{provider}"), object);
+    }
+}
+
+/// As [`qualify`], but `default` keeps its name and can be there only once.
+fn qualify_shared<T>(
+    provider: &str,
+    kind: &str,
+    mut objects: Objects<T>,
+    into: &mut Objects<T>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    if let Some(object) = objects.remove(DEFAULT) {
+        if into.contains_key(DEFAULT) {
+            problems.push(Diagnostic::invalid(
+                object.origin,
+                format!("{kind}.{DEFAULT}"),
+                "another provider defines it already; this one is left out",
+            ));
+        } else {
+            into.insert(DEFAULT.to_owned(), object);
+        }
+    }
+    qualify(provider, objects, into);
+}
+
+/// Takes updates until all providers are gone, and publishes what they amount to.
+///
+/// Nothing is published before the first update.
+pub async fn run(
+    mut updates: mpsc::Receiver<Update>,
+    published: watch::Sender<Option<Arc<Configuration>>>,
+    throttle: Duration,
+) {
+    let mut aggregate = Aggregate::default();
+    let mut is_dirty = false;
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            update = updates.recv() => {
+                let Some(update) = update else { break };
+                debug!(provider = %update.provider, "Configuration received");
+                is_dirty |= aggregate.apply(update);
+            }
+            () = sleep_until(next), if is_dirty => {
+                is_dirty = false;
+                next = Instant::now() + throttle;
+                published.send_replace(Some(Arc::new(aggregate.merged())));
+            }
+        }
+    }
+    if is_dirty {
+        published.send_replace(Some(Arc::new(aggregate.merged())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_shared::settings::Origin;
+
+    use super::*;
+    use crate::config::dynamic::{Object, Router, TlsOptions};
+
+    fn update(provider: &str, routers: &[&str]) -> Update {
+        let mut configuration = Configuration::default();
+        for &name in routers {
+            let router = Object::new(Router::default(), Origin::Internal);
+            configuration.http.routers.insert(name.to_owned(), router);
+        }
+        Update {
+            provider: provider.into(),
+            configuration,
+        }
+    }
+
+    fn names(configuration: &Configuration) -> Vec<&str> {
+        configuration
+            .http
+            .routers
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn names_carry_their_provider_and_the_last_word_counts() {
+        let mut aggregate = Aggregate::default();
+        assert!(aggregate.apply(update("file", &["a", "b"])));
+        assert!(aggregate.apply(update("docker", &["a"])));
+        assert!(!aggregate.apply(update("docker", &["a"])));
+        assert_eq!(names(&aggregate.merged()), ["a@docker", "a@file", "b@file"]);
+        assert!(aggregate.apply(update("file", &["c"])));
+        assert_eq!(names(&aggregate.merged()), ["a@docker", "c@file"]);
+    }
+
+    #[test]
+    fn default_tls_options_exist_once() {
+        let mut aggregate = Aggregate::default();
+        for provider in ["docker", "file"] {
+            let mut update = update(provider, &[]);
+            let options = Object::new(TlsOptions::default(), Origin::Internal);
+            let all = &mut update.configuration.tls.options;
+            all.insert(DEFAULT.to_owned(), options.clone());
+            all.insert("modern".to_owned(), options);
+            aggregate.apply(update);
+        }
+        let merged = aggregate.merged();
+        let names: Vec<_> = merged.tls.options.keys().collect();
+        assert_eq!(names, ["default", "modern@docker", "modern@file"]);
+        assert_eq!(merged.problems.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_change_goes_at_once_and_bursts_are_merged() {
+        let (sender, updates) = mpsc::channel(8);
+        let (published, mut seen) = watch::channel(None);
+        let throttle = Duration::from_secs(2);
+        tokio::spawn(run(updates, published, throttle));
+        let start = Instant::now();
+        sender.send(update("file", &["a"])).await.unwrap();
+        seen.changed().await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        sender.send(update("file", &["b"])).await.unwrap();
+        sender.send(update("file", &["c"])).await.unwrap();
+        seen.changed().await.unwrap();
+        assert!(start.elapsed() >= throttle);
+        let last = seen.borrow_and_update().clone().unwrap();
+        assert_eq!(names(&last), ["c@file"]);
+    }
+}

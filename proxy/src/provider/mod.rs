@@ -1,0 +1,21 @@
+//! Where the dynamic configuration comes from.
+//!
+//! A provider watches one source (an engine, a Swarm, files) and sends what
+//! that source says as a whole, each time it changes. It never touches a
+//! snapshot: `aggregate` merges what all providers say, `app` hands the result on.
+
+pub mod aggregate;
+pub mod internal;
+
+use std::sync::Arc;
+
+use crate::config::dynamic::Configuration;
+
+/// What one provider says from now on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The provider's name, as it stands behind the `@` of its objects.
+    pub provider: Arc<str>,
+    /// Everything it says; what was said before and is not in here is gone.
+    pub configuration: Configuration,
+}

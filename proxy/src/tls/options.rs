@@ -1,0 +1,343 @@
+//! TLS options as rustls' server configuration.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use thiserror::Error;
+
+use super::certificate::{CertificateError, read_chain};
+use super::names::{TLS13_SUITES, curve, is_tls13_suite, suite};
+use super::store::CertificateStore;
+use crate::config::dynamic::{ClientAuth, ClientAuthType, TlsOptions};
+
+/// TLS options that can't be obeyed. Each names its key.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// The value is not known to Go, or to rustls.
+    #[error("{key}: {value:?} is not supported")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Nothing is left to agree upon.
+    #[error("minVersion is above maxVersion")]
+    Versions,
+    /// The authorities can't be used.
+    #[error("clientAuth.caFiles: {0}")]
+    Authorities(#[from] CertificateError),
+    /// Clients must be checked, and there is nothing to check them against.
+    #[error("clientAuth.caFiles: no authorities to check client certificates with")]
+    NoAuthorities,
+    /// rustls refuses the combination.
+    #[error("TLS options can't be used: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// Builds what a handshake under these options is made with.
+///
+/// `tickets` makes sessions resumable. Options that look at client certificates
+/// never get it: a ticket from elsewhere would resume without showing one.
+///
+/// # Errors
+/// If an option can't be obeyed.
+pub fn server_config(
+    options: &TlsOptions,
+    provider: &Arc<CryptoProvider>,
+    store: Arc<CertificateStore>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+) -> Result<ServerConfig, OptionsError> {
+    let provider = restrict(options, provider)?;
+    let verifier = verifier(&options.client_auth, &provider)?;
+    let asks_clients = options.client_auth.client_auth_type != ClientAuthType::NoClientCert;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&versions(options)?)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(BySni {
+            store,
+            is_strict: options.sni_strict,
+        }));
+    config.alpn_protocols = options
+        .alpn_protocols
+        .iter()
+        .filter(|name| name.as_str() != "acme-tls/1")
+        .map(|name| name.clone().into_bytes())
+        .collect();
+    if let Some(tickets) = tickets.filter(|_| !asks_clients && !options.disable_session_tickets) {
+        config.ticketer = tickets;
+    } else if options.disable_session_tickets {
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
+}
+
+/// The provider with only the chosen suites and curves.
+fn restrict(
+    options: &TlsOptions,
+    provider: &CryptoProvider,
+) -> Result<CryptoProvider, OptionsError> {
+    let mut provider = provider.clone();
+    if !options.cipher_suites.is_empty() {
+        let mut suites = TLS13_SUITES.to_vec();
+        for name in &options.cipher_suites {
+            match suite(name) {
+                Some(suite) => suites.push(suite),
+                None if is_tls13_suite(name) => {}
+                None => return Err(unsupported("cipherSuites", name)),
+            }
+        }
+        provider.cipher_suites = suites;
+    }
+    if !options.curve_preferences.is_empty() {
+        provider.kx_groups = options
+            .curve_preferences
+            .iter()
+            .map(|name| curve(name).ok_or_else(|| unsupported("curvePreferences", name)))
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(provider)
+}
+
+fn unsupported(key: &'static str, value: &str) -> OptionsError {
+    OptionsError::Unsupported {
+        key,
+        value: value.to_owned(),
+    }
+}
+
+fn versions(options: &TlsOptions) -> Result<Vec<&'static SupportedProtocolVersion>, OptionsError> {
+    let number = |key, name: &str, default| match name {
+        "" => Ok(default),
+        "VersionTLS12" => Ok(12),
+        "VersionTLS13" => Ok(13),
+        // Older versions don't exist here: asking for them as the lowest one
+        // asks for less than what is given, as the highest one for nothing at all.
+        "VersionTLS10" | "VersionTLS11" if key == "minVersion" => Ok(12),
+        other => Err(unsupported(key, other)),
+    };
+    let lowest = number("minVersion", &options.min_version, 12)?;
+    let highest = number("maxVersion", &options.max_version, 13)?;
+    match (lowest, highest) {
+        (12, 12) => Ok(vec![&rustls::version::TLS12]),
+        (12, 13) => Ok(vec![&rustls::version::TLS13, &rustls::version::TLS12]),
+        (13, 13) => Ok(vec![&rustls::version::TLS13]),
+        _ => Err(OptionsError::Versions),
+    }
+}
+
+fn verifier(
+    auth: &ClientAuth,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn ClientCertVerifier>, OptionsError> {
+    let kind = auth.client_auth_type;
+    match kind {
+        ClientAuthType::NoClientCert => Ok(Arc::new(NoClientAuth)),
+        ClientAuthType::RequestClientCert | ClientAuthType::RequireAnyClientCert => {
+            Ok(Arc::new(AnyClientCertificate {
+                is_required: kind == ClientAuthType::RequireAnyClientCert,
+                algorithms: provider.signature_verification_algorithms,
+            }))
+        }
+        ClientAuthType::VerifyClientCertIfGiven | ClientAuthType::RequireAndVerifyClientCert => {
+            let mut roots = RootCertStore::empty();
+            for file in &auth.ca_files {
+                for authority in read_chain(file)? {
+                    roots.add(authority)?;
+                }
+            }
+            let mut builder = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots),
+                Arc::new(provider.clone()),
+            );
+            if kind == ClientAuthType::VerifyClientCertIfGiven {
+                builder = builder.allow_unauthenticated();
+            }
+            builder
+                .build()
+                .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+                .map_err(|_| OptionsError::NoAuthorities)
+        }
+    }
+}
+
+/// Serves certificates by the name that the client asks for.
+#[derive(Debug)]
+struct BySni {
+    store: Arc<CertificateStore>,
+    is_strict: bool,
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls hands the name over in lower case.
+        let found = hello.server_name().and_then(|name| self.store.find(name));
+        match found {
+            Some(certificate) => Some(Arc::clone(&certificate.key)),
+            None if self.is_strict => None,
+            None => Some(Arc::clone(&self.store.default_certificate().key)),
+        }
+    }
+}
+
+/// Takes any certificate that the client has the key of.
+struct AnyClientCertificate {
+    is_required: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl fmt::Debug for AnyClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyClientCertificate")
+            .field("is_required", &self.is_required)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClientCertVerifier for AnyClientCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{StoreBuilder, generate_default};
+
+    fn build(options: &TlsOptions) -> Result<ServerConfig, OptionsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let default = Arc::new(generate_default(&provider).unwrap());
+        let store = Arc::new(StoreBuilder::default().build(default));
+        server_config(options, &provider, store, None)
+    }
+
+    #[test]
+    fn names_the_key_that_cannot_be_obeyed() {
+        let base = TlsOptions::default;
+        let cases = [
+            (
+                TlsOptions {
+                    min_version: "VersionTLS14".to_owned(),
+                    ..base()
+                },
+                "minVersion",
+            ),
+            (
+                TlsOptions {
+                    max_version: "VersionTLS11".to_owned(),
+                    ..base()
+                },
+                "maxVersion",
+            ),
+            (
+                TlsOptions {
+                    min_version: "VersionTLS13".to_owned(),
+                    max_version: "VersionTLS12".to_owned(),
+                    ..base()
+                },
+                "maxVersion",
+            ),
+            (
+                TlsOptions {
+                    cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA".to_owned()],
+                    ..base()
+                },
+                "cipherSuites",
+            ),
+            (
+                TlsOptions {
+                    curve_preferences: vec!["CurveP521".to_owned()],
+                    ..base()
+                },
+                "curvePreferences",
+            ),
+            (
+                TlsOptions {
+                    client_auth: ClientAuth {
+                        ca_files: Vec::new(),
+                        client_auth_type: ClientAuthType::RequireAndVerifyClientCert,
+                    },
+                    ..base()
+                },
+                "clientAuth.caFiles",
+            ),
+        ];
+        for (options, key) in cases {
+            let error = build(&options).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn builds_what_traefik_users_write() {
+        let options = TlsOptions {
+            min_version: "VersionTLS12".to_owned(),
+            cipher_suites: vec![
+                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned(),
+                "TLS_AES_128_GCM_SHA256".to_owned(),
+            ],
+            curve_preferences: vec!["CurveP256".to_owned(), "secp384r1".to_owned()],
+            client_auth: ClientAuth {
+                ca_files: Vec::new(),
+                client_auth_type: ClientAuthType::RequestClientCert,
+            },
+            ..TlsOptions::default()
+        };
+        let config = build(&options).unwrap();
+        assert_eq!(
+            config.alpn_protocols,
+            [b"h2".to_vec(), b"http/1.1".to_vec()]
+        );
+    }
+}

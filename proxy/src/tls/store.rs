@@ -1,0 +1,112 @@
+//! Certificates by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Certificate;
+
+/// Certificates by the names they are valid for. Immutable once built.
+#[derive(Debug)]
+pub struct CertificateStore {
+    by_name: HashMap<Box<str>, Arc<Certificate>>,
+    default: Arc<Certificate>,
+    all: Vec<Arc<Certificate>>,
+}
+
+/// Collects certificates for a [`CertificateStore`].
+#[derive(Debug, Default)]
+pub struct StoreBuilder {
+    certificates: Vec<Arc<Certificate>>,
+}
+
+impl StoreBuilder {
+    /// Adds a certificate. Of two for the same name the one that is valid longer is served.
+    pub fn add(&mut self, certificate: Arc<Certificate>) {
+        self.certificates.push(certificate);
+    }
+
+    /// The store, with `default` for all names that no certificate fits.
+    pub fn build(self, default: Arc<Certificate>) -> CertificateStore {
+        let mut by_name: HashMap<Box<str>, Arc<Certificate>> = HashMap::new();
+        for certificate in &self.certificates {
+            for name in &certificate.names {
+                let is_better = by_name
+                    .get(name.as_str())
+                    .is_none_or(|known| known.not_after < certificate.not_after);
+                if is_better {
+                    by_name.insert(name.as_str().into(), Arc::clone(certificate));
+                }
+            }
+        }
+        CertificateStore {
+            by_name,
+            default,
+            all: self.certificates,
+        }
+    }
+}
+
+impl CertificateStore {
+    /// The certificate for a name in lower case: the one with the very name
+    /// first, then one with a wildcard in place of the first label (RFC 6125 §6.4.3).
+    pub fn find(&self, name: &str) -> Option<&Arc<Certificate>> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if let Some(certificate) = self.by_name.get(name) {
+            return Some(certificate);
+        }
+        let (_, parent) = name.split_once('.')?;
+        let mut wildcard = String::with_capacity(parent.len() + 2);
+        wildcard.push_str("*.");
+        wildcard.push_str(parent);
+        self.by_name.get(wildcard.as_str())
+    }
+
+    /// The certificate for clients whose name no other one fits.
+    pub fn default_certificate(&self) -> &Arc<Certificate> {
+        &self.default
+    }
+
+    /// All certificates but the default one.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.all.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls_pki_types::PrivateKeyDer;
+
+    use super::*;
+    use crate::tls::generate_default;
+
+    fn certificate(names: &[&str]) -> Arc<Certificate> {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let made = CertificateParams::new(names)
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = rustls::crypto::ring::default_provider();
+        Arc::new(Certificate::new(&provider, vec![made.der().clone()], key).unwrap())
+    }
+
+    #[test]
+    fn exact_names_win_over_wildcards_of_one_label() {
+        let exact = certificate(&["a.example.com"]);
+        let wild = certificate(&["*.example.com"]);
+        let mut builder = StoreBuilder::default();
+        builder.add(Arc::clone(&exact));
+        builder.add(Arc::clone(&wild));
+        let provider = rustls::crypto::ring::default_provider();
+        let store = builder.build(Arc::new(generate_default(&provider).unwrap()));
+        let found = |name: &str| store.find(name).map(|found| found.serial.clone());
+        assert_eq!(found("a.example.com"), Some(exact.serial.clone()));
+        assert_eq!(found("a.example.com."), Some(exact.serial.clone()));
+        assert_eq!(found("b.example.com"), Some(wild.serial.clone()));
+        assert_eq!(found("b.c.example.com"), None);
+        assert_eq!(found("example.com"), None);
+        assert_eq!(found(""), None);
+    }
+}
