@@ -5,7 +5,9 @@
 //! snapshot: `aggregate` merges what all providers say, `app` hands the result on.
 
 pub mod aggregate;
+pub mod constraint;
 pub mod internal;
+pub mod template;
 
 use std::sync::Arc;
 
