@@ -210,12 +210,12 @@ impl Function {
             .map(|&(name, arity, run)| Self { name, arity, run })
     }
 
-    pub(super) fn call(self, values: Vec<Value>) -> Result<Value, TemplateError> {
+    pub(super) fn call(self, values: &[Value]) -> Result<Value, TemplateError> {
         let (wanted, fits) = match self.arity {
             Arity::Exactly(count) => (count, values.len() == count),
             Arity::AtLeast(count) => (count, values.len() >= count),
         };
-        let arguments = Arguments(&values, self.name);
+        let arguments = Arguments(values, self.name);
         if !fits {
             let least = match self.arity {
                 Arity::Exactly(_) => "",
@@ -284,7 +284,10 @@ impl Arguments<'_> {
     /// The first value that fits, else the last.
     fn first_where(&self, fits: fn(&Value) -> bool) -> Value {
         let found = self.0.iter().find(|value| fits(value));
-        found.or(self.0.last()).cloned().unwrap_or(Value::Nil)
+        found
+            .or_else(|| self.0.last())
+            .cloned()
+            .unwrap_or(Value::Nil)
     }
 
     fn first_true(&self) -> Value {
@@ -334,7 +337,7 @@ fn text(text: impl Into<String>) -> Value {
 
 fn default(arguments: &Arguments<'_>) -> Result<Value, TemplateError> {
     let given = arguments.0.get(1).filter(|value| value.is_true());
-    Ok(given.unwrap_or(arguments.value(0)).clone())
+    Ok(given.unwrap_or_else(|| arguments.value(0)).clone())
 }
 
 fn index(arguments: &Arguments<'_>) -> Result<Value, TemplateError> {

@@ -200,7 +200,7 @@ impl Run {
             values.push(self.term(term, dot)?);
         }
         values.extend(piped);
-        function.call(values)
+        function.call(&values)
     }
 
     fn term(&self, term: &Term, dot: &Value) -> Result<Value, TemplateError> {
@@ -267,6 +267,14 @@ mod tests {
                 r#"{{ regexReplaceAll "([a-z]+)-([a-z]+)" .Name "${2}.${1}" }}"#,
                 "web.shop",
             ),
+        ] {
+            assert_eq!(render(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn decides_and_computes() {
+        for (text, expected) in [
             (r#"{{ default "d" (index .Labels "empty") }}"#, "d"),
             (
                 r#"{{ coalesce (index .Labels "empty") .Name }}"#,

@@ -131,8 +131,8 @@ fn action_end(action: &str) -> Result<(&str, &str), TemplateError> {
             return Ok((action, after));
         }
         rest = match tail.as_bytes().first() {
-            Some(b'"') => quoted_text(tail).ok_or_else(|| unclosed())?.1,
-            Some(b'`') => raw_text(tail).ok_or_else(|| unclosed())?.1,
+            Some(b'"') => quoted_text(tail).ok_or_else(unclosed)?.1,
+            Some(b'`') => raw_text(tail).ok_or_else(unclosed)?.1,
             _ => tail.strip_prefix('}').unwrap_or(tail),
         };
     }
