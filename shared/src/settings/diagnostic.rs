@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use super::Origin;
 
+/// Quotations in complaints are cut after this many characters.
+const QUOTED: usize = 80;
+
 /// How bad a [`Diagnostic`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +40,8 @@ pub struct Diagnostic {
     pub problem: Problem,
     /// Where the setting was written.
     pub origin: Origin,
-    /// The dotted path of the setting, for example `http.routers.web.rule`.
+    /// The dotted path of the setting, for example `http.routers.web.rule`;
+    /// empty for a complaint about a file or an owner of labels as a whole.
     pub key: String,
     /// What is wrong, in words; a sentence without its final stop.
     pub message: String,
@@ -58,6 +62,18 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.origin, self.message),
+            key => write!(f, "{}: {key}: {}", self.origin, self.message),
+        }
+    }
+}
+
+/// `text` in quotes, cut if it is long: whoever wrote it does not decide how
+/// much of the log it fills.
+pub(super) fn quote(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
     }
 }

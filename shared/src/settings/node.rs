@@ -89,4 +89,37 @@ impl Node {
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, node)| node)
     }
+
+    /// The named children in the order they were written; none unless this is
+    /// a map. For callers that decode each router or service by itself, so
+    /// that one that is broken does not take the others along.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let entries = match &self.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(name, node)| (name.as_str(), node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_children_whatever_their_case() {
+        let text = |text: &str| Node::new(Value::Text(text.to_owned()), Origin::Internal);
+        let children = vec![
+            ("Rule".to_owned(), text("a")),
+            ("tls".to_owned(), text("b")),
+        ];
+        let map = Node::new(Value::Map(children), Origin::Internal);
+        assert_eq!(map.get("rULE"), Some(&text("a")));
+        assert_eq!(map.get("rules"), None);
+        assert_eq!(
+            map.entries().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["Rule", "tls"]
+        );
+        assert_eq!(text("a").entries().count(), 0);
+    }
 }

@@ -1,0 +1,45 @@
+//! Which server answers a request, and who waits when all are full.
+//!
+//! Owns the servers' in-flight counts and limits, the balancing strategies, and
+//! the waiting lines of each service. Pure: no I/O, no HTTP, no addresses; the
+//! time of arrival is passed in and the caller's own timer bounds a wait. The
+//! services of layer 3 call [`Group::acquire`] and keep the [`Slot`] with the
+//! response body; health and the snapshot change servers through
+//! [`ServerState`] and [`Group::update`]. Start reading at the head of `queue`.
+
+mod gate;
+mod group;
+mod least_connections;
+mod policy;
+mod power_of_two;
+mod queue;
+mod round_robin;
+mod server;
+#[cfg(test)]
+mod simulation;
+mod slot;
+#[cfg(test)]
+mod stress;
+mod view;
+mod waiter;
+
+use thiserror::Error;
+
+pub use group::{Acquire, Ask, Group, GroupSettings};
+pub use policy::Strategy;
+pub use queue::Rank;
+pub use server::{Limits, ServerKey, ServerSpec, ServerState};
+pub use slot::Slot;
+pub use waiter::Waiter;
+
+/// Why a request gets no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// As many wait as may.
+    #[error("the queue is full")]
+    QueueFull,
+    /// No server is up that this request may use.
+    #[error("no server is available")]
+    NoServer,
+}
