@@ -6,8 +6,15 @@
 
 pub mod aggregate;
 pub mod constraint;
+pub mod docker;
+mod engine;
 pub mod internal;
+pub mod known;
+pub mod swarm;
 pub mod template;
+mod workload;
+
+pub use engine::{ProviderError, ProviderHealth};
 
 use std::sync::Arc;
 
