@@ -6,7 +6,6 @@
 //! whole request. Everything in here runs on the request path.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
@@ -64,9 +63,6 @@ impl Dispatch {
 
     async fn answer(&self, mut request: Request) -> Response {
         if let Err(refusal) = self.clean_target(&mut request) {
-            return refusal;
-        }
-        if let Some(refusal) = self.clean_headers(&mut request) {
             return refusal;
         }
         let snapshot = self.snapshot.load_full();
@@ -156,7 +152,8 @@ impl Dispatch {
         };
         let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
         *exchange.router.borrow_mut() = Some(Arc::clone(&route.name));
-        self.recorder.routed(exchange, &route.handler.scopes);
+        exchange.is_internal.set(route.handler.is_internal);
+        route.handler.scopes.enter(exchange);
         Ok(&route.handler)
     }
 }
@@ -164,9 +161,15 @@ impl Dispatch {
 impl HttpService for Dispatch {
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
         Box::pin(async move {
-            let exchange = Rc::clone(&request.exchange);
-            let finish = self.recorder.start(&exchange);
-            let response = self.answer(request).await;
+            let mut request = request;
+            let refusal = self.clean_headers(&mut request);
+            let finish = self
+                .recorder
+                .start(&request.exchange, &request.head.headers);
+            let response = match refusal {
+                Some(refusal) => refusal,
+                None => self.answer(request).await,
+            };
             finish.track(response)
         })
     }

@@ -21,7 +21,7 @@ pub type Internals = BTreeMap<String, SharedService>;
 pub struct Builder {
     config: Arc<StaticConfig>,
     internals: Internals,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
     registry: Registry,
     generation: u64,
 }
@@ -31,7 +31,7 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a StaticConfig,
     pub(super) configuration: &'a Configuration,
     pub(super) internals: &'a Internals,
-    pub(super) metrics: &'a Metrics,
+    pub(super) metrics: Option<&'a Metrics>,
 }
 
 impl Builder {
@@ -39,7 +39,7 @@ impl Builder {
     pub fn new(
         config: Arc<StaticConfig>,
         internals: Internals,
-        metrics: Arc<Metrics>,
+        metrics: Option<Arc<Metrics>>,
         registry: Registry,
     ) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Builder {
             config: &self.config,
             configuration,
             internals: &self.internals,
-            metrics: &self.metrics,
+            metrics: self.metrics.as_deref(),
         };
         let registry = &mut self.registry;
         let mut report = Report {
