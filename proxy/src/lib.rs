@@ -9,6 +9,7 @@ pub mod balance;
 pub mod config;
 pub mod entry_point;
 pub mod http;
+pub mod middleware;
 pub mod provider;
 pub mod routing;
 pub mod rule;
