@@ -120,11 +120,10 @@ impl Connection {
     }
 
     /// What is left to run when the connection becomes something else.
-    pub(super) fn into_driver(self) -> impl Future<Output = ()> {
-        async move {
-            if let Some(driver) = self.driver {
-                let _ = driver.await;
-            }
+    pub(super) async fn run_out(self) {
+        if let Some(driver) = self.driver {
+            // What went wrong, the two sides of the upgrade learn from it.
+            let _ = driver.await;
         }
     }
 

@@ -179,16 +179,18 @@ impl Upstream {
             if let Some(stream) = http2::stream(shared, is_fresh) {
                 return Ok(Carrier::Http2(stream));
             }
-            if let Opened::Http1(Some(connection)) = http2::open(shared).await? {
+            if let Opened::Http1(Some(connection)) = Box::pin(http2::open(shared)).await? {
                 return Ok(Carrier::Http1(connection));
             }
         }
         if !is_fresh && let Some(connection) = pool::take(shared, idle_limit) {
             return Ok(Carrier::Http1(connection));
         }
-        self.open().await.map(Carrier::Http1)
+        Box::pin(self.open()).await.map(Carrier::Http1)
     }
 
+    /// Opens an HTTP/1.1 connection. Boxed by its caller: TLS handshakes are
+    /// rare, and their state is large.
     async fn open(&self) -> Result<Connection, ProxyError> {
         let shared = &self.shared;
         let opened = match dial::dial(&shared.url, &shared.transport, true).await {

@@ -262,7 +262,7 @@ impl http_body::Body for Receiving {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         let pairs = values
             .iter()
             .map(|value| (name.clone(), value.parse().unwrap()));
@@ -282,7 +282,7 @@ mod tests {
             (&["99999999999999999999"], None),
         ];
         for (values, expected) in table {
-            let mut headers = headers(CONTENT_LENGTH, values);
+            let mut headers = headers(&CONTENT_LENGTH, values);
             assert_eq!(content_length(&mut headers).ok(), expected, "{values:?}");
             if expected.is_some() {
                 let left = headers.get_all(CONTENT_LENGTH).iter().count();
@@ -301,7 +301,7 @@ mod tests {
             (&["identity"], false),
         ];
         for (values, expected) in table {
-            let headers = headers(TRANSFER_ENCODING, values);
+            let headers = headers(&TRANSFER_ENCODING, values);
             assert_eq!(is_only_chunked(&headers), expected, "{values:?}");
         }
     }
@@ -316,7 +316,7 @@ mod tests {
             ("max=5", None),
         ];
         for (value, expected) in table {
-            let headers = headers(HeaderName::from_static("keep-alive"), &[value]);
+            let headers = headers(&HeaderName::from_static("keep-alive"), &[value]);
             assert_eq!(
                 keep_alive(&headers),
                 expected.map(Duration::from_millis),
