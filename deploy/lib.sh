@@ -57,7 +57,10 @@ need_rust() {
   if rust_suffices; then return; fi
   if have rustup && ! have rustc; then rustup toolchain install stable --profile minimal >&2 || true; fi
   if rust_suffices; then return; fi
-  need_packages rustc-web cargo-web || need_packages rustc cargo || true
+  # Debian moves these on with the security suite: old package lists would bring an old compiler.
+  say "installing Debian's newest Rust"
+  as_root apt-get update -q >&2 || true
+  apt_install rustc-web cargo-web || apt_install rustc cargo || true
   for tool in rustc-web cargo-web; do
     at=$(dpkg -L "$tool" 2>/dev/null | grep -E '/bin/(rustc|cargo)$' | head -n 1) || true
     if [[ $at ]]; then PATH=$(dirname "$at"):$PATH; fi
