@@ -73,3 +73,20 @@ pub struct Signals {
     /// Counts requests to open log files again.
     pub reopen: watch::Receiver<u64>,
 }
+
+/// Runs the proxy until it is told to stop and has stopped.
+///
+/// # Errors
+/// If it can't start.
+pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let metrics = metrics(&config)?;
+    let access_log = match &config.access_log {
+        Some(settings) => Some(Arc::new(AccessLog::start(settings)?)),
+        None => None,
+    };
+    let stop = CancellationToken::new();
+    let sources = Sources::start(&config, &signals.reload, &stop)?;
+    todo!()
+}
