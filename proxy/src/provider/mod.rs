@@ -5,6 +5,7 @@
 //! snapshot: `aggregate` merges what all providers say, `app` hands the result on.
 
 pub mod aggregate;
+pub mod decode;
 pub mod internal;
 
 use std::sync::Arc;
