@@ -42,19 +42,13 @@ impl Sources {
         };
         let providers = &config.providers;
         if let Some(config) = &providers.docker {
-            if config.swarm_mode == Some(true) {
-                let provider = named(docker::NAME, swarm::Provider::from_v2(config))?;
-                sources.expect(docker::NAME, Some(provider.health()));
-                sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
-            } else {
-                let provider = named(docker::NAME, docker::Provider::new(config))?;
-                sources.expect(docker::NAME, Some(provider.health()));
-                sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
-            }
+            let provider = named(docker::NAME, docker::Provider::new(config))?;
+            sources.expect(docker::NAME, Some(provider.health()));
+            sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }
         if let Some(config) = &providers.swarm {
-            let provider = named(swarm::NAME, swarm::Provider::new(config))?;
-            sources.expect(swarm::NAME, Some(provider.health()));
+            let provider = named(config.name(), swarm::Provider::new(config))?;
+            sources.expect(config.name(), Some(provider.health()));
             sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }
         if let Some(config) = &providers.file {

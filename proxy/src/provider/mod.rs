@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod constraint;
+pub mod decode;
 pub mod docker;
 mod engine;
 pub mod internal;
