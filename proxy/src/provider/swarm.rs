@@ -24,10 +24,7 @@ use super::workload::{
     warning,
 };
 use crate::config::dynamic::Configuration;
-use crate::config::startup::{DockerProvider, SwarmProvider as Config};
-
-/// The provider's name.
-pub const NAME: &str = "swarm";
+use crate::config::startup::SwarmProvider as Config;
 
 /// The `swarm` provider, ready to run.
 #[derive(Debug)]
@@ -45,41 +42,13 @@ impl Provider {
         Ok(Self::with_engine(config, engine)?)
     }
 
-    /// The provider that Traefik v2 knew as `docker` with `swarmMode`: its objects
-    /// are called `name@docker`.
-    ///
-    /// # Errors
-    /// As for [`Self::new`].
-    pub fn from_v2(config: &DockerProvider) -> Result<Self, ProviderError> {
-        let defaults = Config::default();
-        let mut provider = Self::new(&Config {
-            endpoint: config.endpoint.clone(),
-            exposed_by_default: config.exposed_by_default,
-            network: config.network.clone(),
-            default_rule: config.default_rule.clone(),
-            constraints: config.constraints.clone(),
-            watch: config.watch,
-            refresh_seconds: config
-                .swarm_mode_refresh_seconds
-                .unwrap_or(defaults.refresh_seconds),
-            use_bind_port_ip: config.use_bind_port_ip,
-            allow_empty_services: config.allow_empty_services,
-            http_client_timeout: config.http_client_timeout,
-            tls: config.tls.clone(),
-            username: config.username.clone(),
-            password: config.password.clone(),
-        })?;
-        provider.0.name = super::docker::NAME;
-        Ok(provider)
-    }
-
     /// The same over an engine of the caller's.
     ///
     /// # Errors
     /// When constraints or default rule can't be used.
     pub fn with_engine(config: &Config, engine: Arc<dyn Engine>) -> Result<Self, RulesError> {
         Ok(Self(Source {
-            name: NAME,
+            name: config.name(),
             engine,
             watch: Settings {
                 follow: config.watch,

@@ -60,6 +60,7 @@ fn exchange() -> Rc<Exchange> {
         client_ip: HeaderValue::from_static("127.0.0.1"),
         local: address,
         is_trusted: false,
+        appends_forwarded_for: true,
         tls: None,
     };
     let (head, ()) = ::http::Request::new(()).into_parts();
