@@ -8,6 +8,7 @@
 pub mod balance;
 pub mod config;
 pub mod http;
+pub mod observe;
 pub mod provider;
 pub mod routing;
 pub mod rule;

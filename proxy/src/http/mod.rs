@@ -13,7 +13,7 @@ pub mod respond;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
-pub use exchange::{ConnectionInfo, Exchange, Protocol, TlsConnection};
+pub use exchange::{ConnectionInfo, Exchange, Protocol, Tail, TlsConnection};
 
 use std::fmt;
 use std::future::Future;
