@@ -121,15 +121,23 @@ impl Thread {
     fn run(&mut self) {
         while let Ok(message) = self.entries.recv() {
             self.take(message);
-            let is_empty = self.fill();
+            self.fill();
             if self.shared.must_reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
             self.flush();
-            if is_empty && self.shared.is_closing.load(Ordering::Acquire) {
-                return;
+            if self.shared.is_closing.load(Ordering::Acquire) {
+                return self.drain();
             }
         }
+    }
+
+    /// Writes what came before the end, also while the last batch was written.
+    fn drain(&mut self) {
+        while !self.fill() {
+            self.flush();
+        }
+        self.flush();
     }
 
     /// Takes what is there, up to a batch. Tells whether nothing is left.
