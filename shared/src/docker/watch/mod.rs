@@ -3,8 +3,9 @@
 //! Docker tells no events of Swarm tasks, so three things together make every
 //! change visible within a second: the engine's events (containers of this
 //! engine; services, networks and nodes of the Swarm), a cheap poll of one
-//! `GET /tasks` that ends there when nothing differs, and a full reading from
-//! time to time in case something was missed. Local container events take effect
+//! `GET /tasks` that ends there when nothing differs (every 500 ms, more often while
+//! the Swarm changes), and a full reading from time to time (`refreshSeconds`) in
+//! case something was missed. Local container events take effect
 //! before any list shows them. An engine that goes away changes nothing: the last
 //! view stays, and the loop returns to it with a growing wait.
 //!
@@ -40,6 +41,13 @@ const MIN_GAP: Duration = Duration::from_millis(200);
 /// When a full reading follows a fresh subscription, which may have begun just
 /// after the list was made.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// From one poll to the next while a Swarm is on the move: nothing else tells that
+/// a task of another node is about to end.
+const BUSY_POLL: Duration = Duration::from_millis(150);
+
+/// How long a Swarm counts as on the move after its last change.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,6 +138,7 @@ struct Watch {
     poll_at: Instant,
     subscribe_at: Instant,
     subscribe_backoff: Backoff,
+    busy_until: Instant,
     /// Something happened while lists were read, which may miss it.
     missed: bool,
 }
@@ -157,6 +166,7 @@ impl Watch {
             poll_at: now,
             subscribe_at: now,
             subscribe_backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(15)),
+            busy_until: now,
             missed: false,
         }
     }
@@ -302,7 +312,7 @@ impl Watch {
         }
         let now = Instant::now();
         self.freshness.mark(now);
-        self.poll_at = now + self.settings.poll;
+        self.poll_at = now + self.pause(now);
         if self.marks.expire(now) {
             self.publish().await?;
         }
@@ -314,6 +324,10 @@ impl Watch {
         let now = Instant::now();
         self.freshness.mark(now);
         self.marks.expire(now);
+        let is_news = self.seen.as_ref().is_some_and(|seen| *seen != view);
+        if is_news || matches!(&view, View::Swarm(swarm) if swarm.is_updating()) {
+            self.busy_until = now + BUSY;
+        }
         self.seen = Some(view);
         self.read_at = now;
         let pause = match std::mem::take(&mut self.missed) {
@@ -321,8 +335,16 @@ impl Watch {
             false => self.settings.resync,
         };
         self.full_at = now + pause;
-        self.poll_at = now + self.settings.poll;
+        self.poll_at = now + self.pause(now);
         self.publish().await
+    }
+
+    /// From one poll to the next.
+    fn pause(&self, now: Instant) -> Duration {
+        match self.busy_until > now {
+            true => BUSY_POLL.min(self.settings.poll),
+            false => self.settings.poll,
+        }
     }
 
     /// Reads, and meanwhile polls the event stream once, which subscribes it.
