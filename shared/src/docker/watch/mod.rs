@@ -13,11 +13,13 @@
 
 mod freshness;
 mod marks;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use freshness::Freshness;
+pub use settings::{Settings, Subject};
 pub use view::{Swarm, View};
 
 use std::sync::Arc;
@@ -29,14 +31,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::marks::Marks;
+use self::settings::MIN_GAP;
 use super::{ContainerAction, Engine, EngineError, Event, Events, Task};
 use crate::backoff::Backoff;
 
 /// Events that come close together are answered by one reading.
 const COALESCE: Duration = Duration::from_millis(30);
-
-/// Shortest time from one full reading to the next.
-const MIN_GAP: Duration = Duration::from_millis(200);
 
 /// When a full reading follows a fresh subscription, which may have begun just
 /// after the list was made.
@@ -48,51 +48,6 @@ const BUSY_POLL: Duration = Duration::from_millis(150);
 
 /// How long a Swarm counts as on the move after its last change.
 const BUSY: Duration = Duration::from_secs(10);
-
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// The engine's containers.
-    Containers,
-    /// The Swarm that the engine manages.
-    Swarm,
-}
-
-/// How an engine is watched.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is watched.
-    pub subject: Subject,
-    /// Whether changes are followed; otherwise one reading is all.
-    pub follow: bool,
-    /// From one poll of the tasks to the next.
-    pub poll: Duration,
-    /// Longest time between two full readings.
-    pub resync: Duration,
-}
-
-impl Settings {
-    /// The default interval of the poll, which must stay well below a second.
-    pub const POLL: Duration = Duration::from_millis(500);
-
-    /// The default time between two full readings: Traefik's `refreshSeconds`.
-    pub const RESYNC: Duration = Duration::from_secs(15);
-
-    /// Settings that follow `subject`, fully read at least every `resync`; polls
-    /// never come rarer than full readings.
-    pub fn follow(subject: Subject, resync: Duration) -> Self {
-        let resync = match resync {
-            Duration::ZERO => Self::RESYNC,
-            resync => resync.max(MIN_GAP),
-        };
-        Self {
-            subject,
-            follow: true,
-            poll: Self::POLL.min(resync),
-            resync,
-        }
-    }
-}
 
 /// Watches until `stop` is cancelled or nobody takes views any more; without
 /// `follow`, until the first reading. Sends a view when it differs from the last
