@@ -55,8 +55,13 @@ impl Source {
         let rules = Arc::new(self.rules);
         let watching = watch::run(self.engine, self.watch, sender, self.health, stop);
         let converting = async move {
+            let mut last = None;
             while let Some(view) = views.recv().await {
                 let configuration = convert(view, Arc::clone(&rules)).await;
+                if last.as_ref() == Some(&configuration) {
+                    continue;
+                }
+                last = Some(configuration.clone());
                 let update = Update {
                     provider: self.name.into(),
                     configuration,

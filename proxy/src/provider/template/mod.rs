@@ -7,6 +7,8 @@
 
 mod function;
 mod parse;
+mod piece;
+mod text;
 mod value;
 
 use std::collections::BTreeMap;

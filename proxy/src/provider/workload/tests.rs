@@ -130,34 +130,24 @@ fn fills_in_what_labels_leave_out() {
             ],
             &["site-web: Host(`site-web`) -> s", "s! = "],
         ),
-        (
-            &[
-                rule,
-                ("traefik.http.services.a.loadbalancer.server.port", "1"),
-                ("traefik.http.services.b.loadbalancer.server.port", "2"),
-            ],
-            &[
-                "r!: Path(`/`) -> ",
-                "a = http://10.0.0.1:1",
-                "b = http://10.0.0.1:2",
-            ],
-        ),
-        (
-            &[
-                ("traefik.http.services.a.loadbalancer.server.port", "1"),
-                ("traefik.http.services.b.loadbalancer.server.port", "2"),
-            ],
-            &["a = http://10.0.0.1:1", "b = http://10.0.0.1:2"],
-        ),
+    ] {
+        assert_eq!(show(&built(list)), expected, "{list:?}");
+    }
+}
+
+#[test]
+fn fills_in_nothing_where_that_would_be_a_guess() {
+    let rule = ("traefik.http.routers.r.rule", "Path(`/`)");
+    for (list, expected) in [
         (
             &[
                 ("com.docker.compose.project", "shop"),
                 ("com.docker.compose.service", "db_1"),
-            ],
+            ][..],
             &[
                 "db-1-shop: Host(`db-1-shop`) -> db-1-shop",
                 "db-1-shop = http://10.0.0.1:80",
-            ],
+            ][..],
         ),
         (&[("traefik.tcp.routers.t.rule", "HostSNI(`*`)")], &[]),
         (
@@ -178,6 +168,25 @@ fn fills_in_what_labels_leave_out() {
         (
             &[("traefik.http.services.s.weighted.services[0].name", "x")],
             &["site-web: Host(`site-web`) -> s", "s! = "],
+        ),
+        (
+            &[
+                rule,
+                ("traefik.http.services.a.loadbalancer.server.port", "1"),
+                ("traefik.http.services.b.loadbalancer.server.port", "2"),
+            ],
+            &[
+                "r!: Path(`/`) -> ",
+                "a = http://10.0.0.1:1",
+                "b = http://10.0.0.1:2",
+            ],
+        ),
+        (
+            &[
+                ("traefik.http.services.a.loadbalancer.server.port", "1"),
+                ("traefik.http.services.b.loadbalancer.server.port", "2"),
+            ],
+            &["a = http://10.0.0.1:1", "b = http://10.0.0.1:2"],
         ),
     ] {
         assert_eq!(show(&built(list)), expected, "{list:?}");

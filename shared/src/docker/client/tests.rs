@@ -203,3 +203,62 @@ fn secrets_stay_out_of_debug_output() {
         assert!(!text.contains(secret), "{text}");
     }
 }
+
+/// A TLS peer that says it has no services; its certificate and address.
+async fn tls_peer() -> (String, u16) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .expect("ring speaks TLS")
+    .with_no_client_auth()
+    .with_single_cert(vec![made.cert.der().clone()], key.into())
+    .expect("the key fits");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut buffer = [0; 1024];
+                drop(stream.read(&mut buffer).await);
+                drop(stream.write_all(&json("200 OK", "[]")).await);
+                drop(stream.shutdown().await);
+            }
+        }
+    });
+    (made.cert.pem(), port)
+}
+
+#[tokio::test]
+async fn speaks_tls_with_those_it_may_trust() {
+    let (ca, port) = tls_peer().await;
+    let trusting = |ca: &str, insecure_skip_verify| ClientTls {
+        ca: ca.to_owned(),
+        insecure_skip_verify,
+        ..ClientTls::default()
+    };
+    for (endpoint, tls, expected) in [
+        ("tcp://localhost", Some(trusting(&ca, false)), true),
+        ("https://127.0.0.1", Some(trusting(&ca, false)), true),
+        ("https://127.0.0.1", Some(trusting("", true)), true),
+        ("https://localhost", Some(trusting("", false)), false),
+        ("https://localhost", None, false),
+        ("tcp://localhost", None, false),
+    ] {
+        let settings = ClientSettings {
+            endpoint: format!("{endpoint}:{port}"),
+            tls: tls.clone(),
+            timeout: Duration::from_secs(10),
+            ..ClientSettings::default()
+        };
+        let engine = DockerEngine::new(&settings).expect("good settings");
+        let answered = engine.services().await.is_ok() && engine.tasks().await.is_ok();
+        assert_eq!(answered, expected, "{endpoint} {tls:?}");
+    }
+}

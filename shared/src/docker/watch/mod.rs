@@ -3,8 +3,9 @@
 //! Docker tells no events of Swarm tasks, so three things together make every
 //! change visible within a second: the engine's events (containers of this
 //! engine; services, networks and nodes of the Swarm), a cheap poll of one
-//! `GET /tasks` that ends there when nothing differs, and a full reading from
-//! time to time in case something was missed. Local container events take effect
+//! `GET /tasks` that ends there when nothing differs (every 500 ms, more often while
+//! the Swarm changes), and a full reading from time to time (`refreshSeconds`) in
+//! case something was missed. Local container events take effect
 //! before any list shows them. An engine that goes away changes nothing: the last
 //! view stays, and the loop returns to it with a growing wait.
 //!
@@ -12,11 +13,13 @@
 
 mod freshness;
 mod marks;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use freshness::Freshness;
+pub use settings::{Settings, Subject};
 pub use view::{Swarm, View};
 
 use std::sync::Arc;
@@ -28,63 +31,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::marks::Marks;
+use self::settings::MIN_GAP;
 use super::{ContainerAction, Engine, EngineError, Event, Events, Task};
 use crate::backoff::Backoff;
 
 /// Events that come close together are answered by one reading.
 const COALESCE: Duration = Duration::from_millis(30);
 
-/// Shortest time from one full reading to the next.
-const MIN_GAP: Duration = Duration::from_millis(200);
-
 /// When a full reading follows a fresh subscription, which may have begun just
 /// after the list was made.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// The engine's containers.
-    Containers,
-    /// The Swarm that the engine manages.
-    Swarm,
-}
+/// From one poll to the next while a Swarm is on the move: nothing else tells that
+/// a task of another node is about to end.
+const BUSY_POLL: Duration = Duration::from_millis(150);
 
-/// How an engine is watched.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is watched.
-    pub subject: Subject,
-    /// Whether changes are followed; otherwise one reading is all.
-    pub follow: bool,
-    /// From one poll of the tasks to the next.
-    pub poll: Duration,
-    /// Longest time between two full readings.
-    pub resync: Duration,
-}
-
-impl Settings {
-    /// The default interval of the poll, which must stay well below a second.
-    pub const POLL: Duration = Duration::from_millis(500);
-
-    /// The default time between two full readings: Traefik's `refreshSeconds`.
-    pub const RESYNC: Duration = Duration::from_secs(15);
-
-    /// Settings that follow `subject`, fully read at least every `resync`; polls
-    /// never come rarer than full readings.
-    pub fn follow(subject: Subject, resync: Duration) -> Self {
-        let resync = match resync {
-            Duration::ZERO => Self::RESYNC,
-            resync => resync.max(MIN_GAP),
-        };
-        Self {
-            subject,
-            follow: true,
-            poll: Self::POLL.min(resync),
-            resync,
-        }
-    }
-}
+/// How long a Swarm counts as on the move after its last change.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Watches until `stop` is cancelled or nobody takes views any more; without
 /// `follow`, until the first reading. Sends a view when it differs from the last
@@ -130,6 +93,7 @@ struct Watch {
     poll_at: Instant,
     subscribe_at: Instant,
     subscribe_backoff: Backoff,
+    busy_until: Instant,
     /// Something happened while lists were read, which may miss it.
     missed: bool,
 }
@@ -157,6 +121,7 @@ impl Watch {
             poll_at: now,
             subscribe_at: now,
             subscribe_backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(15)),
+            busy_until: now,
             missed: false,
         }
     }
@@ -302,7 +267,7 @@ impl Watch {
         }
         let now = Instant::now();
         self.freshness.mark(now);
-        self.poll_at = now + self.settings.poll;
+        self.poll_at = now + self.pause(now);
         if self.marks.expire(now) {
             self.publish().await?;
         }
@@ -314,6 +279,10 @@ impl Watch {
         let now = Instant::now();
         self.freshness.mark(now);
         self.marks.expire(now);
+        let is_news = self.seen.as_ref().is_some_and(|seen| *seen != view);
+        if is_news || matches!(&view, View::Swarm(swarm) if swarm.is_updating()) {
+            self.busy_until = now + BUSY;
+        }
         self.seen = Some(view);
         self.read_at = now;
         let pause = match std::mem::take(&mut self.missed) {
@@ -321,8 +290,16 @@ impl Watch {
             false => self.settings.resync,
         };
         self.full_at = now + pause;
-        self.poll_at = now + self.settings.poll;
+        self.poll_at = now + self.pause(now);
         self.publish().await
+    }
+
+    /// From one poll to the next.
+    fn pause(&self, now: Instant) -> Duration {
+        match self.busy_until > now {
+            true => BUSY_POLL.min(self.settings.poll),
+            false => self.settings.poll,
+        }
     }
 
     /// Reads, and meanwhile polls the event stream once, which subscribes it.

@@ -107,6 +107,25 @@ async fn a_task_change_without_any_event_is_seen_by_the_poll() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_swarm_on_the_move_is_polled_more_often() {
+    let engine = ScriptedEngine::default();
+    let mut bench = Bench::swarm(&engine);
+    bench.next().await;
+    bench.nothing_for(3 * SECOND).await;
+    engine.set_tasks(vec![task("1")]);
+    bench.next().await;
+    bench.nothing_for(SECOND).await;
+    engine.set_tasks(vec![task("2")]);
+    let (_, took) = bench.next().await;
+    assert!(took <= BUSY_POLL, "{took:?}");
+    bench.nothing_for(20 * SECOND).await;
+    let before = engine.questions();
+    bench.nothing_for(5 * SECOND).await;
+    let asked = engine.questions() - before;
+    assert!(asked <= 14, "{asked} lists in 5 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_label_edit_is_seen_by_its_event() {
     let engine = ScriptedEngine::default();
     let mut bench = Bench::swarm(&engine);

@@ -1,6 +1,8 @@
 //! What an engine said at one time.
 
-use super::super::{Container, Engine, EngineError, Network, Node, NodeState, Service, Task};
+use super::super::{
+    Container, Engine, EngineError, Network, Node, NodeState, Service, Task, UpdateState,
+};
 use super::Subject;
 
 /// Everything that is watched, read at about one time.
@@ -36,6 +38,12 @@ impl Swarm {
                 let node = self.node(&task.node_id);
                 node.is_none_or(|node| node.state != NodeState::Down)
             })
+    }
+
+    /// Whether tasks of any service are being replaced just now.
+    pub fn is_updating(&self) -> bool {
+        let mut services = self.services.iter();
+        services.any(|service| service.update == Some(UpdateState::Running))
     }
 
     /// The node of that id.
