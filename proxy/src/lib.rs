@@ -7,6 +7,7 @@
 //! puts them together, and on top what talks to the world: [`provider`] and
 //! [`entry_point`]. [`app`] makes it all.
 
+pub mod admin;
 pub mod app;
 pub mod balance;
 pub mod config;

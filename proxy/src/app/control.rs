@@ -4,7 +4,7 @@
 //! Building runs on a blocking thread: ten thousand routers take a while, and
 //! nobody's signal or scrape should wait for them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,29 +14,46 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use crate::config::dynamic::Configuration;
 use crate::observe::Metrics;
+use crate::provider::aggregate::Merged;
 use crate::snapshot::{Builder, Snapshot, SnapshotCell};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(1);
 
-/// The merged configuration, once there is one.
-pub(super) type Merged = watch::Receiver<Option<Arc<Configuration>>>;
-
 /// Builds and publishes snapshots.
 #[derive(Debug)]
 pub(super) struct Control {
-    pub(super) builder: Builder,
-    pub(super) cell: Arc<SnapshotCell>,
-    pub(super) metrics: Option<Arc<Metrics>>,
+    builder: Builder,
+    cell: Arc<SnapshotCell>,
+    metrics: Option<Arc<Metrics>>,
     /// What was complained about in the last configuration: said once, not at each change.
-    pub(super) known: HashSet<String>,
+    known: HashSet<String>,
+    /// The providers whose word is in force.
+    applied: watch::Sender<BTreeSet<Arc<str>>>,
 }
 
 impl Control {
+    /// A control that has applied nothing yet. The receiver sees which providers'
+    /// word is in force.
+    pub(super) fn new(
+        builder: Builder,
+        cell: Arc<SnapshotCell>,
+        metrics: Option<Arc<Metrics>>,
+    ) -> (Self, watch::Receiver<BTreeSet<Arc<str>>>) {
+        let (applied, seen) = watch::channel(BTreeSet::new());
+        let control = Self {
+            builder,
+            cell,
+            metrics,
+            known: HashSet::new(),
+            applied,
+        };
+        (control, seen)
+    }
+
     /// Follows `merged` until its sender is gone.
-    pub(super) async fn run(mut self, mut merged: Merged) {
+    pub(super) async fn run(mut self, mut merged: watch::Receiver<Arc<Merged>>) {
         let mut check = interval(CERTIFICATE_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -53,33 +70,30 @@ impl Control {
                     info!("Certificate files changed");
                 }
             }
-            let configuration = merged.borrow_and_update().clone();
-            if let Some(configuration) = configuration {
-                self = self.apply(configuration).await;
-            }
+            let now = Arc::clone(&merged.borrow_and_update());
+            self = self.apply(now).await;
         }
     }
 
     /// Builds the snapshot of a configuration and puts it in force.
-    pub(super) async fn apply(mut self, configuration: Arc<Configuration>) -> Self {
-        let built = spawn_blocking(move || {
-            let snapshot = self.builder.build(&configuration);
-            (self, snapshot)
+    async fn apply(mut self, merged: Arc<Merged>) -> Self {
+        let building = spawn_blocking(move || {
+            let snapshot = self.builder.build(&merged.configuration);
+            self.publish(snapshot);
+            self.applied.send_replace(merged.providers.clone());
+            self
         });
-        let (mut control, snapshot) = built.await.expect("building a snapshot does not panic");
-        control.publish(snapshot);
-        control
+        building.await.expect("building a snapshot does not panic")
     }
 
     fn publish(&mut self, snapshot: Snapshot) {
-        let problems = &snapshot.report.problems;
-        self.report(problems);
+        self.say(&snapshot.report.problems);
         info!(
             generation = snapshot.generation,
             routers = snapshot.report.routers.len(),
             services = snapshot.report.services.len(),
             middlewares = snapshot.report.middlewares.len(),
-            problems = problems.len(),
+            problems = snapshot.report.problems.len(),
             "Configuration applied"
         );
         self.cell.store(Arc::new(snapshot));
@@ -88,26 +102,24 @@ impl Control {
         }
     }
 
-    fn report(&mut self, problems: &[Diagnostic]) {
+    /// Logs what was not wrong already in the last configuration.
+    fn say(&mut self, problems: &[Diagnostic]) {
         let mut present = HashSet::with_capacity(problems.len());
         for problem in problems {
             let text = problem.to_string();
-            if !self.known.contains(&text) && !present.contains(&text) {
-                match problem.severity {
-                    Severity::Error => error!(
-                        origin = %problem.origin,
-                        key = problem.key,
-                        "{}", problem.message
-                    ),
-                    Severity::Warning => warn!(
-                        origin = %problem.origin,
-                        key = problem.key,
-                        "{}", problem.message
-                    ),
-                }
+            if !present.contains(&text) && !self.known.contains(&text) {
+                log_problem(problem);
             }
             present.insert(text);
         }
         self.known = present;
+    }
+}
+
+/// One line for one complaint: the place, the key, and what is wrong.
+pub fn log_problem(problem: &Diagnostic) {
+    match problem.severity {
+        Severity::Error => error!("{problem}"),
+        Severity::Warning => warn!("{problem}"),
     }
 }

@@ -23,42 +23,41 @@ pub(super) struct Sources {
     pub(super) expected: BTreeSet<Arc<str>>,
     /// How old each engine's last answer is, by provider.
     pub(super) health: Vec<(&'static str, Arc<ProviderHealth>)>,
-    tasks: JoinSet<()>,
 }
 
 impl Sources {
-    /// Starts every provider that is configured. They stop when `stop` is cancelled.
+    /// Starts every provider that is configured, as one of `tasks`. They stop when `stop` is cancelled.
     pub(super) fn start(
         config: &StaticConfig,
         reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
     ) -> Result<Self, StartError> {
         let (sender, updates) = mpsc::channel(BACKLOG);
         let mut sources = Self {
             updates,
             expected: BTreeSet::new(),
             health: Vec::new(),
-            tasks: JoinSet::new(),
         };
         let providers = &config.providers;
         if let Some(config) = &providers.docker {
             let provider = named(docker::NAME, docker::Provider::new(config))?;
             sources.expect(docker::NAME, Some(provider.health()));
-            sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
+            tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }
         if let Some(config) = &providers.swarm {
             let provider = named(config.name(), swarm::Provider::new(config))?;
             sources.expect(config.name(), Some(provider.health()));
-            sources.tasks.spawn(provider.run(sender.clone(), stop.clone()));
+            tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }
         if let Some(config) = &providers.file {
             sources.expect(file::NAME, None);
             let run = file::run(config.clone(), sender.clone(), reload.clone(), stop.clone());
-            sources.tasks.spawn(run);
+            tasks.spawn(run);
         }
         sources.expect(internal::NAME, None);
         let implied = internal::update(config);
-        sources.tasks.spawn(async move {
+        tasks.spawn(async move {
             // The receiver outlives this: it is in the same struct.
             let _ = sender.send(implied).await;
         });

@@ -10,6 +10,7 @@
 
 mod accept;
 mod body;
+mod dispatch;
 mod handler;
 mod handshake;
 mod io;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tidegate_shared::listen::{ListenAddress, ParseListenAddressError};
 
+pub use self::dispatch::Dispatch;
 pub use self::workers::Workers;
 use crate::config::startup;
 use crate::http::SharedService;

@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::http::HeaderName;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 use thiserror::Error;
 
@@ -60,6 +60,7 @@ pub struct Metrics {
     last_reload: Gauge,
     worker_panics: IntCounter,
     open_connections: IntGaugeVec,
+    failed_handshakes: IntCounterVec,
     header_labels: Box<[HeaderName]>,
     add_internals: bool,
     entry_point_level: Option<Arc<Families>>,
@@ -85,11 +86,8 @@ struct Scopes {
 pub struct EntryPointScope {
     requests: Option<Arc<Scope>>,
     open_connections: IntGauge,
+    failed_handshakes: IntCounter,
 }
-
-/// Counts a connection as open until it is dropped.
-#[derive(Debug)]
-pub struct OpenConnection(IntGauge);
 
 impl Metrics {
     /// Sets the metrics up; `add_internals` counts requests to internal services too.
@@ -129,6 +127,16 @@ impl Metrics {
                 IntGaugeVec::new(
                     Opts::new("traefik_open_connections", "Client connections now open"),
                     &["entrypoint", "protocol"],
+                )?,
+            )?,
+            failed_handshakes: registered(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "tidegate_entrypoint_tls_handshakes_failed_total",
+                        "TLS handshakes that failed or took too long",
+                    ),
+                    &["entrypoint"],
                 )?,
             )?,
             header_labels: headers,
@@ -185,6 +193,7 @@ impl Metrics {
         let scope = Arc::new(EntryPointScope {
             requests: Scope::of(self.entry_point_level.as_ref(), [name]),
             open_connections: self.open_connections.with_label_values(&[name, "TCP"]),
+            failed_handshakes: self.failed_handshakes.with_label_values(&[name]),
         });
         scopes.entry_points.insert(name.into(), Arc::clone(&scope));
         scope
@@ -291,15 +300,18 @@ impl EntryPointScope {
     }
 
     /// Counts a connection as open.
-    pub fn open(&self) -> OpenConnection {
+    pub fn connection_opened(&self) {
         self.open_connections.inc();
-        OpenConnection(self.open_connections.clone())
     }
-}
 
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
+    /// Counts a connection as closed.
+    pub fn connection_closed(&self) {
+        self.open_connections.dec();
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn handshake_failed(&self) {
+        self.failed_handshakes.inc();
     }
 }
 

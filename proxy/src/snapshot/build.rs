@@ -38,17 +38,22 @@ impl Builder {
     /// A builder for the life of the process.
     pub fn new(
         config: Arc<StaticConfig>,
-        internals: Internals,
         metrics: Option<Arc<Metrics>>,
         registry: Registry,
     ) -> Self {
         Self {
             config,
-            internals,
+            internals: Internals::new(),
             metrics,
             registry,
             generation: 0,
         }
+    }
+
+    /// Says which services are built in. They may look at snapshots themselves, so
+    /// they come after the first one.
+    pub fn set_internals(&mut self, internals: Internals) {
+        self.internals = internals;
     }
 
     /// The snapshot before anything is configured: every request is a 404.

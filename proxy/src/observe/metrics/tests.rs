@@ -222,9 +222,9 @@ fn unusable_labels_are_refused() {
 fn open_connections_are_counted_while_they_live() {
     let metrics = metrics(&Prometheus::default());
     let series = r#"traefik_open_connections{entrypoint="web",protocol="TCP"}"#;
-    let connection = metrics.entry_point("web").open();
+    metrics.entry_point("web").connection_opened();
     assert_eq!(value(&metrics.render().unwrap(), series), Some(1.0));
-    drop(connection);
+    metrics.entry_point("web").connection_closed();
     assert_eq!(value(&metrics.render().unwrap(), series), Some(0.0));
 }
 
