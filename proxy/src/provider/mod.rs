@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod decode;
+pub mod file;
 pub mod internal;
 
 use std::sync::Arc;
