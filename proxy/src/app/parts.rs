@@ -64,8 +64,11 @@ impl App {
     /// The entry points, ready to be opened.
     pub(super) fn entry_points(&self) -> Vec<EntryPoint> {
         let server = host_name();
-        let each = |(name, config)| self.entry_point(name, config, &server);
-        self.config.entry_points.iter().map(each).collect()
+        self.config
+            .entry_points
+            .iter()
+            .map(|(name, config)| self.entry_point(name, config, &server))
+            .collect()
     }
 
     fn entry_point(

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
-use ::http::uri::PathAndQuery;
 use ::http::{HeaderValue, StatusCode};
 
 use crate::config::startup::{EntryPoint, EntryPointHttp};
@@ -74,9 +73,8 @@ impl Dispatch {
 
     /// Puts the path into the form that rules and servers see.
     fn clean_target(&self, request: &mut Request) -> Result<(), Response> {
-        let refuse = |_| respond::empty(StatusCode::BAD_REQUEST);
-        let written = request.head.uri.path();
-        let normal = path::normalize(written).map_err(refuse)?;
+                let written = request.head.uri.path();
+        let normal = path::normalize(written).map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
             return Err(respond::empty(StatusCode::BAD_REQUEST));
         }
@@ -101,8 +99,8 @@ impl Dispatch {
             Some(query) => format!("{clean}?{query}"),
             None => clean.into_owned(),
         };
-        let text: PathAndQuery = text.parse().map_err(|_| refuse(path::PathError::Fragment(0)))?;
-        target::set_path_and_query(&mut request.head, text);
+        target::set_path_and_query(&mut request.head, text)
+            .map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ pub mod constraint;
 pub mod decode;
 pub mod docker;
 mod engine;
+pub mod file;
 pub mod internal;
 pub mod known;
 pub mod swarm;
