@@ -3,6 +3,6 @@
 /// x
 pub struct Terminating;
 impl Terminating {
-/// x
- pub fn begin(&self) {}
+    /// x
+    pub fn begin(&self) {}
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use crate::config::startup::StaticConfig;
-use crate::provider::{Update, ProviderError, ProviderHealth, docker, file, internal, swarm};
+use crate::provider::{ProviderError, ProviderHealth, Update, docker, file, internal, swarm};
 
 /// Updates that may wait to be merged.
 const BACKLOG: usize = 16;

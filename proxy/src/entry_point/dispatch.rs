@@ -73,8 +73,9 @@ impl Dispatch {
 
     /// Puts the path into the form that rules and servers see.
     fn clean_target(&self, request: &mut Request) -> Result<(), Response> {
-                let written = request.head.uri.path();
-        let normal = path::normalize(written).map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
+        let written = request.head.uri.path();
+        let normal =
+            path::normalize(written).map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
             return Err(respond::empty(StatusCode::BAD_REQUEST));
         }

@@ -20,7 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::http::HeaderName;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 use thiserror::Error;
 

@@ -13,7 +13,7 @@ mod record;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, EntryPointScope, LiveState, Metrics, MetricsError,
-    ProviderSample, Scope, ServerSample, ServiceSample, ServiceScope,
+    CertificateSample, EntryPointScope, LiveState, Metrics, MetricsError, ProviderSample, Scope,
+    ServerSample, ServiceSample, ServiceScope,
 };
 pub use record::{Finish, Recorder, RouteScopes};

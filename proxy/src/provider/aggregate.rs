@@ -162,7 +162,8 @@ mod tests {
     }
 
     fn names(merged: &Merged) -> Vec<&str> {
-        merged.configuration
+        merged
+            .configuration
             .http
             .routers
             .keys()

@@ -141,7 +141,11 @@ fn entry(
         }
         Err(error) => {
             let key = format!("http.middlewares.{name}");
-            Err(Diagnostic::invalid(object.origin.clone(), key, error.to_string()))
+            Err(Diagnostic::invalid(
+                object.origin.clone(),
+                key,
+                error.to_string(),
+            ))
         }
     }
 }
