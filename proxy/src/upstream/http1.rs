@@ -23,8 +23,9 @@ use super::wire::{Gauge, Wire};
 use crate::http::{ErrorKind, ProxyError, Retry};
 
 /// Largest head of a response, and the most that is read of a body at once. A
-/// slow client costs about this much for each response it doesn't read.
-const BUFFER: usize = 32 * 1024;
+/// client that doesn't read keeps about four times as much for its response,
+/// on both sides of the proxy together.
+const BUFFER: usize = 16 * 1024;
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 

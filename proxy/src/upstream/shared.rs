@@ -1,4 +1,8 @@
 //! What all workers share of one server.
+//!
+//! Its settings, counters, and what has been learned of it: atomics only, since
+//! the path of a request waits for nobody. The connections themselves are each
+//! worker's own, in the pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

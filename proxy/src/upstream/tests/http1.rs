@@ -122,6 +122,27 @@ async fn requests_are_framed_by_their_bodies() {
 }
 
 #[tokio::test]
+async fn cookie_crumbs_become_one_cookie() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let mut request = get();
+        request.head.version = ::http::Version::HTTP_2;
+        for crumb in ["a=1", "b=2"] {
+            let crumb = HeaderValue::from_static(crumb);
+            request.head.headers.append("cookie", crumb);
+        }
+        let (answer, head) = send(&upstream, request, async {
+            server.accept().await.answer(OK).await
+        })
+        .await;
+        assert!(answer.is_ok());
+        assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("cookie: a=1; b=2\r\n"), "{head}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn responses_without_a_body_free_the_connection_at_once() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
