@@ -247,12 +247,13 @@ impl Stream {
             Some(Err(mut error)) => {
                 let unsent = error.take_message();
                 let error = self.judge(error.into_error(), &sending, unsent.is_some());
-                Err(Lost { error, unsent })
+                Err(Lost {
+                    error,
+                    is_stale: unsent.is_some(),
+                    unsent,
+                })
             }
-            None => Err(Lost {
-                error: ErrorKind::ResponseTimeout.into(),
-                unsent: None,
-            }),
+            None => Err(Lost::late()),
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) fn from_http1(
     sending: &Sending,
 ) -> Result<Response, ProxyError> {
     let is_clear = check(&mut response, method)?;
+    // hyper would speak HTTP/1.0 from now on, which knows no chunked requests.
+    let is_current = response.version() == Version::HTTP_11;
     if let Some(limit) = keep_alive(response.headers()) {
         let kept = connection.keep_for.map_or(limit, |known| known.min(limit));
         connection.keep_for = Some(kept);
@@ -63,7 +65,7 @@ pub(super) fn from_http1(
     let link = if !sending.is_done() {
         sending.give_up_hold();
         Link::Detached(connection.detach().map(AbortOnDrop))
-    } else if is_clear {
+    } else if is_clear && is_current {
         Link::Reusable(Box::new(connection))
     } else {
         Link::Last(Box::new(connection))

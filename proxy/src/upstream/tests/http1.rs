@@ -1,5 +1,6 @@
 //! One request at a time: what goes out, what comes back, what is refused.
 
+use http_body::Body as _;
 use tidegate_shared::settings::Interval;
 
 use super::*;
@@ -117,6 +118,27 @@ async fn requests_are_framed_by_their_bodies() {
             text(answer.unwrap()).await.unwrap();
         }
         assert_eq!(upstream.connections().opened, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cookie_crumbs_become_one_cookie() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let mut request = get();
+        request.head.version = ::http::Version::HTTP_2;
+        for crumb in ["a=1", "b=2"] {
+            let crumb = HeaderValue::from_static(crumb);
+            request.head.headers.append("cookie", crumb);
+        }
+        let (answer, head) = send(&upstream, request, async {
+            server.accept().await.answer(OK).await
+        })
+        .await;
+        assert!(answer.is_ok());
+        assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("cookie: a=1; b=2\r\n"), "{head}");
     })
     .await;
 }
@@ -271,6 +293,57 @@ async fn nonsense_is_refused() {
             assert_eq!(error.retry, Retry::Never, "{response}");
             assert!(peer.is_closed().await);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endless_head_is_refused() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let (answer, ()) = send(&upstream, get(), async {
+            let mut peer = server.accept().await;
+            peer.answer("HTTP/1.1 200 OK\r\n").await;
+            let line = format!("X-Line: {}\r\n", "x".repeat(1000));
+            while peer.0.write_all(line.as_bytes()).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(answer.unwrap_err().error.kind, ErrorKind::BadResponse);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn big_bodies_pass_whole_and_counted() {
+    local(async {
+        const SIZE: usize = 3 << 20;
+        let (server, upstream) = Server::start_with_upstream().await;
+        let sent: Vec<u8> = (0..=250).cycle().take(SIZE).collect();
+        let mut request = request("PUT", "/", Body::full(sent.clone()));
+        request.exchange = exchange();
+        let exchange = Rc::clone(&request.exchange);
+        let (got, ()) = tokio::join!(
+            async {
+                let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+                let body = answer.response.into_body();
+                assert_eq!(body.size_hint().exact(), Some(SIZE as u64));
+                body.collect().await.unwrap().to_bytes()
+            },
+            async {
+                let mut peer = server.accept().await;
+                peer.head().await;
+                let mut body = vec![0; SIZE];
+                peer.0.read_exact(&mut body).await.unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+                peer.write(&head).await;
+                peer.0.write_all(&body).await.unwrap();
+            }
+        );
+        assert!(got == sent);
+        assert_eq!(exchange.request_bytes.get(), SIZE as u64);
+        assert_eq!(exchange.origin_bytes.get(), SIZE as u64);
     })
     .await;
 }

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::dynamic::{ForwardingTimeouts, ServersTransport};
-use crate::http::{Body, BodyError, ConnectionInfo, Exchange};
+use crate::http::{Body, BodyError, ConnectionInfo, Exchange, Retry};
 
 /// Longest time that anything may take, on however slow a machine.
 const DEADLINE: Duration = Duration::from_secs(20);

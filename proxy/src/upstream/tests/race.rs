@@ -126,6 +126,40 @@ async fn the_servers_own_limit_is_kept() {
 }
 
 #[tokio::test]
+async fn a_servers_impatience_is_learned() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let peer = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_millis(300)).await;
+        drop(peer);
+        // Finds the closed connection, and takes a new one.
+        let _peer = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_millis(200)).await;
+        expect_fresh(&server, &upstream, post("x")).await;
+        let counts = upstream.connections();
+        assert_eq!((counts.opened, counts.reused), (3, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_speaks_http_1_0_is_not_used_again() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let response = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
+        let (answer, mut peer) = send(&upstream, get(), async {
+            let mut peer = server.accept().await;
+            peer.answer(response).await;
+            peer
+        })
+        .await;
+        assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
+        assert!(peer.is_closed().await);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_must_not_be_sent_twice_takes_no_old_connection() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;

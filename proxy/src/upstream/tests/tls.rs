@@ -216,3 +216,53 @@ async fn a_silent_handshake_times_out() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_certificate_is_shown_to_servers_that_ask() {
+    local(async {
+        let mut tls = TlsServer::start("localhost", &[b"http/1.1"]).await;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let shown = params.self_signed(&key).unwrap();
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(shown.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        );
+        let (certificate, server_key, authority) = certificate("localhost");
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate], server_key)
+            .unwrap();
+        tls.acceptor = TlsAcceptor::from(Arc::new(config));
+        tls.authority = authority;
+
+        let settings = ServersTransport {
+            certificates: vec![crate::config::dynamic::Certificate {
+                cert_file: shown.pem(),
+                key_file: key.serialize_pem(),
+            }],
+            ..tls.trusting()
+        };
+        for (settings, is_let_in) in [(settings, true), (tls.trusting(), false)] {
+            let upstream = tls.upstream(&settings);
+            let (answer, ()) = tokio::join!(
+                async {
+                    let answer = ask(&upstream, 1).await;
+                    drop(upstream);
+                    let_pass(Duration::from_secs(1)).await;
+                    answer
+                },
+                tls.serve_http1()
+            );
+            assert_eq!(answer.is_ok(), is_let_in);
+        }
+    })
+    .await;
+}
