@@ -13,8 +13,8 @@ use ::http::{HeaderValue, StatusCode};
 
 use crate::config::startup::{EntryPoint, EntryPointHttp};
 use crate::http::{
-    ErrorKind, HttpService, Request, Response, ResponseFuture, forwarded, hop_by_hop, respond,
-    target,
+    ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, forwarded, hop_by_hop,
+    respond, target,
 };
 use crate::observe::Recorder;
 use crate::routing::host::host;
@@ -61,8 +61,8 @@ impl Dispatch {
     }
 
     async fn answer(&self, mut request: Request) -> Response {
-        if let Err(refusal) = self.clean_target(&mut request) {
-            return refusal;
+        if self.clean_target(&mut request).is_err() {
+            return respond::empty(StatusCode::BAD_REQUEST);
         }
         let snapshot = self.snapshot.load_full();
         match self.route(&snapshot, &request) {
@@ -72,12 +72,12 @@ impl Dispatch {
     }
 
     /// Puts the path into the form that rules and servers see.
-    fn clean_target(&self, request: &mut Request) -> Result<(), Response> {
+    fn clean_target(&self, request: &mut Request) -> Result<(), ProxyError> {
+        let refused = || ProxyError::new(ErrorKind::BadRequest);
         let written = request.head.uri.path();
-        let normal =
-            path::normalize(written).map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
+        let normal = path::normalize(written).map_err(|error| refused().because(error))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
-            return Err(respond::empty(StatusCode::BAD_REQUEST));
+            return Err(refused());
         }
         let clean = if self.http.sanitize_path {
             path::sanitize(&normal)
@@ -85,24 +85,26 @@ impl Dispatch {
             Cow::Borrowed(normal.as_ref())
         };
         let query = request.head.uri.query();
-        let semicolon = query.filter(|query| query.contains(';')).map(|query| {
-            let substitute = if self.http.encode_query_semicolons {
-                "%3B"
-            } else {
-                "&"
-            };
-            query.replace(';', substitute)
-        });
-        if clean == written && semicolon.is_none() {
+        let clean_query = query
+            .filter(|query| query.contains(';'))
+            .map(|query| query.replace(';', self.semicolon()));
+        if clean == written && clean_query.is_none() {
             return Ok(());
         }
-        let text = match semicolon.as_deref().or(query) {
+        let text = match clean_query.as_deref().or(query) {
             Some(query) => format!("{clean}?{query}"),
             None => clean.into_owned(),
         };
         target::set_path_and_query(&mut request.head, text)
-            .map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
-        Ok(())
+    }
+
+    /// What stands for a semicolon in a query that goes on.
+    fn semicolon(&self) -> &'static str {
+        if self.http.encode_query_semicolons {
+            "%3B"
+        } else {
+            "&"
+        }
     }
 
     /// Takes away what a client must not say; the answer is there if it must be refused.

@@ -81,6 +81,7 @@ fn exchange() -> Rc<Exchange> {
         client_ip: HeaderValue::from_static("192.0.2.1"),
         local: client,
         is_trusted: false,
+        appends_forwarded_for: true,
         tls: None,
     });
     let (head, ()) = HttpRequest::get("/path").body(()).unwrap().into_parts();
