@@ -5,6 +5,7 @@
 //! then the parts that move bytes ([`http`], [`routing`], [`tls`]), and on top
 //! what puts them together.
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod http;
