@@ -9,6 +9,7 @@ mod control;
 mod live;
 mod parts;
 mod sources;
+mod view;
 
 pub use control::log_problem;
 
@@ -109,7 +110,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     }
     let workers = Workers::start(app.entry_points(), app.worker_count())?;
     shutdown.reached(Stage::Draining).await;
-    app.terminating.begin();
+    app.termination.begin();
     workers.drain(shutdown.reached(Stage::Immediate)).await;
     stop.cancel();
     tasks.shutdown().await;
