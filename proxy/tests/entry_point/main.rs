@@ -1,0 +1,2 @@
+//! Entry points over real sockets.
+mod toy;
