@@ -2,7 +2,12 @@
 //! `edge 127.0.0.1:8080 127.0.0.1:8443` serves clear text and TLS until SIGTERM.
 
 #[path = "../tests/entry_point/toy.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "it is a part of the tests, which use more of it"
+)]
 mod toy;
 
 use std::sync::Arc;

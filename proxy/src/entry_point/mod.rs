@@ -10,9 +10,11 @@
 
 mod accept;
 mod body;
+mod drive;
 mod handler;
 mod handshake;
 mod io;
+mod raw_head;
 mod serve;
 mod sniff;
 mod state;

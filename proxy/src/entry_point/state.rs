@@ -81,6 +81,8 @@ pub(super) struct State {
     unwritten: AtomicUsize,
     written: AtomicWaker,
     requests: AtomicU64,
+    /// The number of a request that its raw bytes condemn; 0 is none.
+    refused: AtomicU64,
     streams: AtomicUsize,
     has_read: AtomicBool,
     has_eof: AtomicBool,
@@ -102,6 +104,7 @@ impl State {
             unwritten: AtomicUsize::new(0),
             written: AtomicWaker::new(),
             requests: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             has_read: AtomicBool::new(false),
             has_eof: AtomicBool::new(false),
@@ -269,6 +272,16 @@ impl State {
         self.has_failed.load(Relaxed)
     }
 
+    /// The raw bytes of a request, counted from 1, say that it must be refused.
+    pub(super) fn set_refused(&self, request: u64) {
+        self.refused.store(request, Relaxed);
+    }
+
+    /// Whether the raw bytes of a request say that it must be refused.
+    pub(super) fn is_refused(&self, request: u64) -> bool {
+        self.refused.load(Relaxed) == request
+    }
+
     /// No request shall follow the present ones.
     pub(super) fn set_last(&self) {
         self.is_last.store(true, Relaxed);
@@ -333,8 +346,8 @@ mod tests {
     };
 
     fn left(state: &State) -> Option<u64> {
-        let deadline = state.deadline()?;
-        Some((deadline - Instant::now()).as_millis().div_ceil(1000) as u64)
+        let left = state.deadline()? - Instant::now();
+        Some((left + Duration::from_millis(500)).as_secs())
     }
 
     #[tokio::test(start_paused = true)]

@@ -107,10 +107,14 @@ fn malformed_requests_are_refused_and_the_connection_closes() {
         (&many, 431),
         (&long_target, 414),
     ];
+    let mut wrong = Vec::new();
     for (request, expected) in rows {
         let response = edge.ask(request);
         let shown = request.get(..80).unwrap_or(request);
-        assert_eq!(status(&response), *expected, "{shown:?}: {response}");
+        if status(&response) != *expected {
+            wrong.push(format!("{shown:?}: {response}"));
+            continue;
+        }
         assert_eq!(
             response.matches("HTTP/1.").count(),
             1,
@@ -121,6 +125,7 @@ fn malformed_requests_are_refused_and_the_connection_closes() {
             "{shown:?}: {response}"
         );
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(edge.toy.calls.load(SeqCst), 0);
     assert_eq!(status(&edge.ask("GET / HTTP/1.0\r\n\r\n")), 200);
 }
@@ -164,8 +169,8 @@ fn unusual_requests_are_served() {
     assert!(response.ends_with("\r\n\r\n"), "{response}");
 }
 
-/// Both orders of the two framings: only one is believed, only one is passed
-/// on, and nothing on the connection is taken for a second request.
+/// Both orders of the two framings are refused, and nothing on the connection is
+/// taken for a second request.
 #[test]
 fn two_framings_never_get_through() {
     let edge = edge(|_| {});
@@ -183,7 +188,7 @@ fn two_framings_never_get_through() {
             "{framing}: {response}"
         );
         assert!(!response.contains("smuggled"), "{framing}: {response}");
-        assert!(!response.contains("x-length"), "{framing}: {response}");
+        assert_eq!(status(&response), 400, "{framing}: {response}");
     }
     let response = edge.ask(
         "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
@@ -257,7 +262,7 @@ fn a_panic_costs_one_request() {
     let edge = edge(|_| {});
     let mut client = edge.connect();
     client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(status(&client.until("Internal Server Error")), 500);
+    assert_eq!(status(&client.until("\r\n\r\nInternal Server Error")), 500);
     client.send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(status(&client.rest()), 200);
     assert_eq!(edge.toy.panics.load(SeqCst), 1);
