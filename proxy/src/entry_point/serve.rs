@@ -161,7 +161,7 @@ async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: Can
     } else {
         accepted
     };
-    let state = Arc::new(State::new(opened, settings.limits, is_http2));
+    let state = Arc::new(State::new(opened, settings.limits, is_http2, tls.is_some()));
     let handler = Rc::new(Handler {
         service: Arc::clone(&settings.entry_point.service),
         events: Arc::clone(&settings.entry_point.events),

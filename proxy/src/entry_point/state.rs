@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use crate::config::startup::RespondingTimeouts;
 
 /// How many bytes of bodies hyper may hold unwritten on an HTTP/1 connection.
+/// With TLS as many wait in its own buffer.
 const MAX_UNWRITTEN: usize = 32 * 1024;
+const MAX_UNWRITTEN_TLS: usize = 16 * 1024;
 
 /// How long unread bytes of a client are taken in after the last response, so
 /// that a reset does not destroy that response on its way.
@@ -41,7 +43,11 @@ impl From<&RespondingTimeouts> for Limits {
         Self {
             read: timeouts.read_timeout.limit(),
             write: timeouts.write_timeout.limit(),
-            idle: timeouts.idle_timeout.limit(),
+            // Go, and so Traefik, lets the other limit stand in for this one.
+            idle: timeouts
+                .idle_timeout
+                .limit()
+                .or_else(|| timeouts.read_timeout.limit()),
         }
     }
 }
@@ -79,6 +85,7 @@ pub(super) struct State {
     /// When the first byte of the present request came, as `deadline`.
     head_began: AtomicU64,
     unwritten: AtomicUsize,
+    max_unwritten: usize,
     written: AtomicWaker,
     requests: AtomicU64,
     /// The number of a request that its raw bytes condemn; 0 is none.
@@ -93,7 +100,7 @@ pub(super) struct State {
 
 impl State {
     /// A connection that was accepted at `opened` and speaks HTTP now.
-    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool) -> Self {
+    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool, is_tls: bool) -> Self {
         let state = Self {
             opened,
             limits,
@@ -102,6 +109,11 @@ impl State {
             deadline: AtomicU64::new(0),
             head_began: AtomicU64::new(0),
             unwritten: AtomicUsize::new(0),
+            max_unwritten: if is_tls {
+                MAX_UNWRITTEN_TLS
+            } else {
+                MAX_UNWRITTEN
+            },
             written: AtomicWaker::new(),
             requests: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -134,8 +146,14 @@ impl State {
     }
 
     fn begin_head(&self) {
-        self.head_began.store(self.nanos(), Relaxed);
-        self.enter(Phase::Head, self.limits.read);
+        let now = self.nanos();
+        self.head_began.store(now, Relaxed);
+        self.phase.store(Phase::Head as u8, Relaxed);
+        let deadline = self
+            .limits
+            .read
+            .map_or(0, |limit| now.saturating_add(nanos(limit)));
+        self.deadline.store(deadline, Relaxed);
     }
 
     fn nanos(&self) -> u64 {
@@ -198,7 +216,7 @@ impl State {
 
     /// Ready when a body may give hyper more bytes.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_http2 || self.unwritten.load(Relaxed) < MAX_UNWRITTEN {
+        if self.is_http2 || self.unwritten.load(Relaxed) < self.max_unwritten {
             return Poll::Ready(());
         }
         self.written.register(cx.waker());
@@ -352,7 +370,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_http1_connection_goes_round() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
         assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
         let ticket = state.begin_request(true);
         assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
@@ -366,7 +384,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_http2_connection_is_idle_without_streams() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, true));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, true, false));
         assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
         let (one, two) = (state.begin_request(false), state.begin_request(false));
         drop(one);
@@ -377,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upgraded_connection_is_free() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
         let ticket = state.begin_request(false);
         state.set_free();
         drop(ticket);

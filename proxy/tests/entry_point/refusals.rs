@@ -4,6 +4,96 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use crate::client::{Client, edge, status};
 
+/// Requests and the status that each must get.
+const MALFORMED: &[(&str, u16)] = &[
+    ("GET / HTTP/1.1\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\\b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a#b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: \u{fc}.example\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
+    ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
+    ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET /?q#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET http://a/x#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET http://a#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\n X: y\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\nnothing\r\n\r\n", 400),
+    ("GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", 400),
+    ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
+    ("GET / HTTP/3.7\r\nHost: a\r\n\r\n", 400),
+    ("GET /\r\n\r\n", 400),
+    ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        400,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        501,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        501,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        501,
+    ),
+    (
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: a\r\nExpect: the-unexpected\r\n\r\n",
+        417,
+    ),
+    ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+];
+
 #[test]
 fn malformed_requests_are_refused_and_the_connection_closes() {
     let edge = edge(|_| {});
@@ -16,99 +106,13 @@ fn malformed_requests_are_refused_and_the_connection_closes() {
         "x: y\r\n".repeat(200)
     );
     let long_target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
-    let rows: &[(&str, u16)] = &[
-        ("GET / HTTP/1.1\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\\b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a#b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: \u{fc}.example\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
-        ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", 400),
-        ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET /?q#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET http://a/x#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET http://a#f HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\n X: y\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\nnothing\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", 400),
-        ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
-        ("GET / HTTP/3.7\r\nHost: a\r\n\r\n", 400),
-        ("GET /\r\n\r\n", 400),
-        ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-            501,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-            501,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            501,
-        ),
-        (
-            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: a\r\nExpect: the-unexpected\r\n\r\n",
-            417,
-        ),
-        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
-        (&long_name, 431),
-        (&many, 431),
-        (&long_target, 414),
+    let long = [
+        (long_name.as_str(), 431),
+        (many.as_str(), 431),
+        (long_target.as_str(), 414),
     ];
     let mut wrong = Vec::new();
-    for (request, expected) in rows {
+    for (request, expected) in MALFORMED.iter().chain(&long) {
         let response = edge.ask(request);
         let shown = request.get(..80).unwrap_or(request);
         if status(&response) != *expected {
@@ -240,10 +244,14 @@ fn broken_bodies_never_look_whole() {
 #[test]
 fn a_refusal_survives_a_body_that_nobody_reads() {
     let edge = edge(|_| {});
-    let mut client = edge.connect();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 400000\r\n\r\n");
-    client.send(vec![b'x'; 400_000]);
-    assert_eq!(status(&client.rest()), 400);
+    for (host, expected) in [("Host: a\r\nHost: b", 400), ("Host: a", 200)] {
+        let mut client = edge.connect();
+        client.send(format!(
+            "POST / HTTP/1.1\r\n{host}\r\nContent-Length: 400000\r\n\r\n"
+        ));
+        client.send(vec![b'x'; 400_000]);
+        assert_eq!(status(&client.rest()), expected);
+    }
 }
 
 #[test]

@@ -2,12 +2,16 @@
 
 use std::io::Read;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use tidegate_proxy::config::startup;
+use tidegate_proxy::entry_point::{EntryPoint, Workers};
 use tidegate_shared::settings::Interval;
 
 use crate::client::{edge, eventually, status};
+use crate::toy::ToyService;
 
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -21,7 +25,7 @@ fn running_requests_finish_and_idle_connections_end() {
     busy.send(WAIT);
     eventually("it arrives", || edge.toy.calls.load(SeqCst) == 2);
     std::thread::scope(|scope| {
-        let toy = std::sync::Arc::clone(&edge.toy);
+        let toy = Arc::clone(&edge.toy);
         let address = edge.address;
         let drain = scope.spawn(move || edge.drain());
         assert_eq!(idle.rest(), "");
@@ -116,4 +120,31 @@ fn a_hurry_cuts() {
     runtime.block_on(workers.drain(std::future::ready(())));
     assert!(since.elapsed() < Duration::from_secs(5));
     assert!(matches!(client.0.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_start_that_fails_names_the_entry_point() {
+    let first = edge(|_| {});
+    let taken = first.address.to_string();
+    let rows = [
+        (
+            taken.as_str(),
+            "entry point \"web\" can't listen on 127.0.0.1:",
+        ),
+        (":53/udp", "entry point \"web\" has a malformed address"),
+    ];
+    for (address, expected) in rows {
+        let entry_point = EntryPoint {
+            name: "web".into(),
+            config: startup::EntryPoint {
+                address: address.to_owned(),
+                ..Default::default()
+            },
+            service: Arc::new(ToyService(Arc::clone(&first.toy))),
+            tls: None,
+            events: Arc::new(()),
+        };
+        let error = Workers::start(vec![entry_point], 2).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
 }

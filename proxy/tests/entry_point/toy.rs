@@ -153,6 +153,9 @@ fn upgrade(mut request: Request) -> Response {
     response
 }
 
+/// What a server sends at once.
+const PIECE: usize = 16 * 1024;
+
 struct Big {
     left: usize,
     toy: Arc<Toy>,
@@ -169,7 +172,7 @@ impl http_body::Body for Big {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        let len = self.left.min(64 * 1024);
+        let len = self.left.min(PIECE);
         self.left -= len;
         self.toy.pieces.fetch_add(1, SeqCst);
         Poll::Ready(Some(Ok(Frame::data(vec![b'x'; len].into()))))
