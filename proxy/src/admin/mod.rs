@@ -21,7 +21,7 @@ pub use api::{ApiService, ProcessFacts};
 pub use dashboard::DashboardService;
 pub use metrics::PrometheusService;
 pub use noop::NoopService;
-pub use ping::{PingService, Termination};
+pub use ping::{PingService, Terminating};
 pub use view::{
     ApiSource, ApiView, CertificateView, MiddlewareView, RouterView, ServerView, ServiceView,
     Status,

@@ -11,9 +11,9 @@ use crate::http::{HttpService, Request, ResponseFuture};
 
 /// Whether the process is about to stop. Clones share one answer.
 #[derive(Clone, Debug, Default)]
-pub struct Termination(Arc<AtomicBool>);
+pub struct Terminating(Arc<AtomicBool>);
 
-impl Termination {
+impl Terminating {
     /// From now on the process is stopping.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -28,25 +28,25 @@ impl Termination {
 /// Answers 200, and another status while the process stops.
 #[derive(Clone, Debug)]
 pub struct PingService {
-    termination: Termination,
-    terminating: StatusCode,
+    terminating: Terminating,
+    status_then: StatusCode,
 }
 
 impl PingService {
     /// A status that is none (below 100 or above 999) becomes 503.
-    pub fn new(config: &Ping, termination: Termination) -> Self {
-        let terminating = StatusCode::from_u16(config.terminating_status_code);
+    pub fn new(config: &Ping, terminating: Terminating) -> Self {
+        let status = StatusCode::from_u16(config.terminating_status_code);
         Self {
-            termination,
-            terminating: terminating.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+            terminating,
+            status_then: status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 }
 
 impl HttpService for PingService {
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
-        let status = if self.termination.has_begun() {
-            self.terminating
+        let status = if self.terminating.has_begun() {
+            self.status_then
         } else {
             StatusCode::OK
         };

@@ -460,11 +460,11 @@ async fn the_dashboards_page_allows_only_itself() {
 
 #[tokio::test]
 async fn ping_tells_when_the_process_stops() {
-    let termination = Termination::default();
-    let ping = PingService::new(&Ping::default(), termination.clone());
+    let terminating = Terminating::default();
+    let ping = PingService::new(&Ping::default(), terminating.clone());
     let answer = get(&ping, "/ping").await;
     assert_eq!((answer.status, &*answer.body), (200, "OK"));
-    termination.begin();
+    terminating.begin();
     let answer = get(&ping, "/ping").await;
     assert_eq!((answer.status, &*answer.body), (503, "Service Unavailable"));
 }
