@@ -327,3 +327,6 @@ fn note_wrong_servers(path: &str, service: &mut Object<Service>, spelling: Spell
     let problem = unknown_key(service.origin.clone(), path, message.to_owned());
     service.problems.push(problem);
 }
+
+#[cfg(test)]
+mod tests;
