@@ -110,7 +110,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     }
     let workers = Workers::start(app.entry_points(), app.worker_count())?;
     shutdown.reached(Stage::Draining).await;
-    app.termination.begin();
+    app.terminating.begin();
     workers.drain(shutdown.reached(Stage::Immediate)).await;
     stop.cancel();
     tasks.shutdown().await;

@@ -12,7 +12,7 @@ use super::StartError;
 use super::view::Shown;
 use crate::admin::{
     ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,
-    Termination,
+    Terminating,
 };
 use crate::config::startup::{self, StaticConfig};
 use crate::entry_point::{ConnectionEvents, Dispatch, EntryPoint};
@@ -28,7 +28,7 @@ pub(super) struct App {
     pub(super) snapshot: Arc<SnapshotCell>,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    pub(super) termination: Termination,
+    pub(super) terminating: Terminating,
 }
 
 impl App {
@@ -50,7 +50,7 @@ impl App {
             config,
             metrics,
             access_log,
-            termination: Termination::default(),
+            terminating: Terminating::default(),
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
@@ -85,7 +85,7 @@ impl App {
             }
         }
         if let Some(ping) = &self.config.ping {
-            let service = PingService::new(ping, self.termination.clone());
+            let service = PingService::new(ping, self.terminating.clone());
             add("ping", Arc::new(service));
         }
         if let Some(metrics) = &self.metrics {
