@@ -171,3 +171,25 @@ async fn a_header_list_over_the_limit_is_refused() {
     }
     assert_eq!(edge.toy.calls.load(SeqCst), 0);
 }
+
+/// The worker ends in good order although a body is dropped while it goes down.
+#[tokio::test]
+async fn a_stop_cuts_streams_with_open_bodies() {
+    let mut edge = edge(|config| {
+        config.transport.life_cycle.grace_time_out = Interval::from_millis(100);
+    });
+    let (client, _driver) = connect(&edge).await;
+    let mut client = client.ready().await.unwrap();
+    let post = Request::post("http://a/hang").body(()).unwrap();
+    let (response, _body) = client.send_request(post, false).unwrap();
+    while edge.toy.calls.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let workers = edge.workers.take().unwrap();
+    timeout(DEADLINE, workers.drain(std::future::pending()))
+        .await
+        .unwrap();
+    assert!(response.await.is_err());
+    assert_eq!(edge.toy.dropped.load(SeqCst), 1);
+    assert_eq!(edge.toy.opened.load(SeqCst), edge.toy.closed.load(SeqCst));
+}
