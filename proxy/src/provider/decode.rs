@@ -13,7 +13,7 @@ use tidegate_shared::settings::{
 };
 
 use crate::config::dialect::DYNAMIC_EMPTY;
-use crate::config::dynamic::{Configuration, Middleware, Object, Objects, Service};
+use crate::config::dynamic::{Configuration, Object, Objects, Service};
 use crate::config::known::{self, DYNAMIC};
 
 /// Where the settings were written: some keys exist in one place only.
@@ -30,7 +30,7 @@ pub enum Spelling {
 ///
 /// An object that can't be decoded is in the result as its default, with its
 /// errors. Keys that Traefik knows and Tidegate does not support are warnings,
-/// one each; an error only where nothing of a middleware or service is left.
+/// one each; what is left of such an object is for `snapshot` to judge.
 /// Problems outside of any object are in [`Configuration::problems`].
 pub fn configuration(root: &Node, spelling: Spelling) -> Configuration {
     let mut reader = Reader {
@@ -83,18 +83,11 @@ impl Reader {
             let path = format!("http.{name}");
             match name.to_lowercase().as_str() {
                 "routers" => self.into.http.routers = self.objects(node, &path),
-                "middlewares" => {
-                    self.into.http.middlewares = self.objects(node, &path);
-                    let middlewares = &mut self.into.http.middlewares;
-                    middlewares
-                        .values_mut()
-                        .for_each(note_nothing_left::<Middleware>);
-                }
+                "middlewares" => self.into.http.middlewares = self.objects(node, &path),
                 "services" => {
                     self.into.http.services = self.objects(&with_known_strategies(node), &path);
                     for (name, service) in &mut self.into.http.services {
                         let path = format!("{path}.{name}");
-                        note_nothing_left(service);
                         note_wrong_servers(&path, service, self.spelling);
                         note_strategy(&path, service, node.get(name));
                     }
@@ -228,24 +221,6 @@ fn object<T: DeserializeOwned + Default>(node: &Node, group: &str, path: &str) -
         origin: node.origin.clone(),
         problems,
     }
-}
-
-/// An object whose only content is not supported can't do its work: a router
-/// must not go on without the middleware that was to guard it.
-fn note_nothing_left<T: Default + PartialEq>(object: &mut Object<T>) {
-    let unsupported = object
-        .problems
-        .iter()
-        .find(|problem| problem.problem == Problem::Unsupported);
-    let Some(problem) = unsupported.filter(|_| object.value == T::default()) else {
-        return;
-    };
-    let error = Diagnostic {
-        severity: Severity::Error,
-        message: "nothing of what it is for is supported yet".to_owned(),
-        ..problem.clone()
-    };
-    object.problems.push(error);
 }
 
 /// Strategies that Traefik has and Tidegate does not: round robin serves instead.

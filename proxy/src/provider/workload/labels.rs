@@ -9,14 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tidegate_shared::settings::{
-    Decoded, Diagnostic, Node, Origin, Problem, Severity, Value, decode, labels,
-};
+use tidegate_shared::settings::{self, Decoded, Diagnostic, Node, Origin, Severity, Value, labels};
 
-use super::super::known::DIALECT;
 use super::{owner_origin, warning};
+use crate::config::dialect::DYNAMIC;
 use crate::config::dynamic::{Configuration, Object, Objects};
+use crate::provider::decode::{self, Spelling};
 
 /// Whose labels of its own a provider obeys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +78,8 @@ impl Control {
             Family::Docker => &["enable", "docker"],
             Family::Swarm => &["enable", "docker", "swarm"],
         };
-        let Decoded { value, problems } = decode::<Wire>(&only(&node, names), "", &DIALECT);
+        let Decoded { value, problems } =
+            settings::decode::<Wire>(&only(&node, names), "", &DYNAMIC);
         let Some(wire) = value else {
             return Err(problems);
         };
@@ -140,19 +139,11 @@ pub(super) struct Labels {
 /// Reads the dynamic configuration in an owner's labels.
 pub(super) fn read(owner: &str, all: &BTreeMap<String, String>) -> Labels {
     let (node, refused) = tree(owner, all);
-    let mut labels = Labels::default();
-    if let Some(http) = node.get("http") {
-        labels.http(http);
-    }
-    if let Some(tls) = node.get("tls") {
-        labels.tls(tls);
-    }
-    for protocol in ["tcp", "udp"] {
-        if let Some(group) = node.get(protocol) {
-            labels.has_tcp_or_udp = true;
-            labels.unsupported(protocol, group);
-        }
-    }
+    let mut labels = Labels {
+        configuration: decode::configuration(&node, Spelling::Labels),
+        has_tcp_or_udp: node.get("tcp").is_some() || node.get("udp").is_some(),
+    };
+    labels.keep_default_store();
     for problem in refused {
         labels.place(problem);
     }
@@ -161,62 +152,18 @@ pub(super) fn read(owner: &str, all: &BTreeMap<String, String>) -> Labels {
 }
 
 impl Labels {
-    fn http(&mut self, http: &Node) {
-        let problems = &mut self.configuration.problems;
-        let groups = &mut self.configuration.http;
-        for (name, group) in children(http, "http", problems) {
-            match name.to_ascii_lowercase().as_str() {
-                "routers" => objects(group, "http.routers", &mut groups.routers, problems),
-                "services" => objects(group, "http.services", &mut groups.services, problems),
-                "middlewares" => {
-                    let middlewares = &mut groups.middlewares;
-                    objects(group, "http.middlewares", middlewares, problems);
-                }
-                "serverstransports" => {
-                    let transports = &mut groups.servers_transports;
-                    objects(group, "http.serversTransports", transports, problems);
-                }
-                _ => problems.push(unknown(group, format!("http.{name}"))),
-            }
-        }
-    }
-
     /// Only the default store can come from labels, as in Traefik.
-    fn tls(&mut self, tls: &Node) {
+    fn keep_default_store(&mut self) {
         let problems = &mut self.configuration.problems;
-        for (name, group) in children(tls, "tls", problems) {
-            if !name.eq_ignore_ascii_case("stores") {
-                problems.push(unknown(group, format!("tls.{name}")));
-                continue;
+        self.configuration.tls.stores.retain(|name, store| {
+            let is_default = name == "default";
+            if !is_default {
+                let message = "labels can define the store \"default\" only";
+                let key = format!("tls.stores.{name}");
+                problems.push(Diagnostic::invalid(store.origin.clone(), key, message));
             }
-            let stores = &mut self.configuration.tls.stores;
-            objects(group, "tls.stores", stores, problems);
-            stores.retain(|name, store| {
-                let is_default = name == "default";
-                if !is_default {
-                    let message = "labels can define the store \"default\" only";
-                    let key = format!("tls.stores.{name}");
-                    problems.push(Diagnostic::invalid(store.origin.clone(), key, message));
-                }
-                is_default
-            });
-        }
-    }
-
-    /// One complaint for each router and service that is not obeyed.
-    fn unsupported(&mut self, protocol: &str, group: &Node) {
-        let problems = &mut self.configuration.problems;
-        for (kind, objects) in children(group, protocol, problems) {
-            for (name, object) in children(objects, &format!("{protocol}.{kind}"), problems) {
-                problems.push(Diagnostic {
-                    severity: Severity::Warning,
-                    problem: Problem::Unsupported,
-                    origin: object.origin.clone(),
-                    key: format!("{protocol}.{kind}.{name}"),
-                    message: "not supported yet".to_owned(),
-                });
-            }
-        }
+            is_default
+        });
     }
 
     /// Puts a refused label where it was meant for.
@@ -247,47 +194,6 @@ fn problems_of<'a, T>(objects: &'a mut Objects<T>, name: &str) -> Option<&'a mut
     let named = |(known, _): &(&String, &mut Object<T>)| known.eq_ignore_ascii_case(name);
     let (_, object) = objects.iter_mut().find(named)?;
     Some(&mut object.problems)
-}
-
-/// What stands below a group; a complaint if it is no group.
-fn children<'a>(
-    node: &'a Node,
-    path: &str,
-    problems: &mut Vec<Diagnostic>,
-) -> &'a [(String, Node)] {
-    if let Value::Map(children) = &node.value {
-        return children;
-    }
-    let message = "names must follow, for example .routers.web.rule";
-    problems.push(Diagnostic::invalid(node.origin.clone(), path, message));
-    &[]
-}
-
-fn objects<T: DeserializeOwned + Default>(
-    group: &Node,
-    path: &str,
-    into: &mut Objects<T>,
-    problems: &mut Vec<Diagnostic>,
-) {
-    for (name, node) in children(group, path, problems) {
-        let Decoded { value, problems } = decode(node, &format!("{path}.{name}"), &DIALECT);
-        let object = Object {
-            value: value.unwrap_or_default(),
-            origin: node.origin.clone(),
-            problems,
-        };
-        into.insert(name.clone(), object);
-    }
-}
-
-fn unknown(node: &Node, key: String) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Error,
-        problem: Problem::Unknown,
-        origin: node.origin.clone(),
-        key,
-        message: "unknown key".to_owned(),
-    }
 }
 
 /// What followed `traefik.` in version 1, with or without a segment's name.
