@@ -3,7 +3,9 @@
 //! Sets `tracing` up once, at the start: level, form and destination. Levels go
 //! by Traefik's names. Libraries stay at INFO unless the level is TRACE, so that
 //! DEBUG shows what the proxy does and not what its HTTP/2 frames look like.
+//! Control characters are escaped: one event is one line, whatever it quotes.
 
+mod fields;
 mod file;
 mod json;
 
@@ -21,6 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::fields::Escaped;
 use self::file::SharedFile;
 use self::json::JsonLines;
 use crate::config::startup::{Log, LogFormat};
@@ -123,7 +126,7 @@ where
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(has_colors);
     match format {
-        LogFormat::Common => layer.with_target(false).boxed(),
+        LogFormat::Common => layer.fmt_fields(Escaped).with_target(false).boxed(),
         LogFormat::Json => layer.event_format(JsonLines).boxed(),
     }
 }
@@ -158,31 +161,48 @@ mod tests {
         assert!(error.to_string().contains("\"loud\""), "{error}");
     }
 
-    #[test]
-    fn lines_are_filtered_and_are_whole_json() {
-        let path = std::env::temp_dir().join(format!("tidegate-log-{}.log", std::process::id()));
+    /// Logs a few events and returns the text.
+    fn logged(name: &str, format: LogFormat) -> String {
+        let file_name = format!("tidegate-log-{name}-{}.log", std::process::id());
+        let path = std::env::temp_dir().join(file_name);
         let _ = fs::remove_file(&path);
         let file = Arc::new(SharedFile::open(path.clone()).unwrap());
-        let layer = layer(LogFormat::Json, Arc::clone(&file), false)
-            .with_filter(targets(LevelFilter::DEBUG));
+        let layer =
+            layer(format, Arc::clone(&file), false).with_filter(targets(LevelFilter::DEBUG));
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            error!(error = %"broken\n\"pipe\"", tries = 3, ok = false, "It failed");
+            error!(error = %"broken\n\"pipe\"\u{1b}[2J", tries = 3, ok = false, "It failed");
             info!(target: "h2::codec", "Library at work");
             debug!(target: "h2::codec", "Frame");
-            debug!("Own detail");
+            debug!("Own\ndetail");
         });
         file.reopen().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::remove_file(&path).unwrap();
+        text
+    }
+
+    #[test]
+    fn common_lines_stay_one_line_each() {
+        let text = logged("common", LogFormat::Common);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        let end = r#"ERROR It failed error=broken\n"pipe"\u{1b}[2J tries=3 ok=false"#;
+        assert!(lines[0].ends_with(end), "{text}");
+        assert!(lines[2].ends_with(r"DEBUG Own\ndetail"), "{text}");
+    }
+
+    #[test]
+    fn json_lines_are_whole() {
+        let text = logged("json", LogFormat::Json);
         let lines: Vec<serde_json::Value> = text
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         let messages: Vec<_> = lines.iter().map(|line| &line["message"]).collect();
-        assert_eq!(messages, ["It failed", "Library at work", "Own detail"]);
+        assert_eq!(messages, ["It failed", "Library at work", "Own\ndetail"]);
         assert_eq!(lines[0]["level"], "error");
-        assert_eq!(lines[0]["error"], "broken\n\"pipe\"");
+        assert_eq!(lines[0]["error"], "broken\n\"pipe\"\u{1b}[2J");
         assert_eq!(lines[0]["tries"], 3);
         assert_eq!(lines[0]["ok"], false);
         assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'));

@@ -157,29 +157,30 @@ impl Scope {
     /// Counts a request.
     pub fn record(&self, observation: &Observation<'_>) {
         let key = RowKey::of(observation);
-        let row = self.row(key);
+        let rows = self.rows.load();
+        match find_row(&rows, key) {
+            Some(row) => self.count(row, observation),
+            None => self.count(&self.add_row(key), observation),
+        }
+        if let Some(tls) = observation.tls {
+            self.count_tls(tls);
+        }
+    }
+
+    fn count(&self, row: &Row, observation: &Observation<'_>) {
         match &row.requests {
             Some(requests) => requests.inc(),
             None => self
-                .header_row(key, observation.header_values)
+                .header_row(row.key, observation.header_values)
                 .requests
                 .inc(),
         }
         row.duration.observe(observation.duration.as_secs_f64());
         row.request_bytes.inc_by(observation.request_bytes);
         row.response_bytes.inc_by(observation.response_bytes);
-        if let Some(tls) = observation.tls {
-            self.tls_row(tls).requests.inc();
-        }
     }
 
-    fn row(&self, key: RowKey) -> Arc<Row> {
-        let rows = self.rows.load();
-        if let Ok(index) = rows.binary_search_by_key(&key, |row| row.key)
-            && let Some(row) = rows.get(index)
-        {
-            return Arc::clone(row);
-        }
+    fn add_row(&self, key: RowKey) -> Arc<Row> {
         let added = Arc::new(self.new_row(key));
         self.rows.rcu(|rows| {
             let mut rows = Vec::clone(rows);
@@ -211,15 +212,15 @@ impl Scope {
         labels
     }
 
-    fn tls_row(&self, tls: &TlsConnection) -> Arc<TlsRow> {
-        let find = |rows: &[Arc<TlsRow>]| {
-            rows.iter()
-                .find(|row| row.cipher == tls.cipher && row.version == tls.version)
-                .cloned()
-        };
-        if let Some(row) = find(&self.tls_rows.load()) {
-            return row;
+    fn count_tls(&self, tls: &TlsConnection) {
+        let rows = self.tls_rows.load();
+        match find_tls_row(&rows, tls) {
+            Some(row) => row.requests.inc(),
+            None => self.add_tls_row(tls).requests.inc(),
         }
+    }
+
+    fn add_tls_row(&self, tls: &TlsConnection) -> Arc<TlsRow> {
         let labels = self.tls_labels(tls.version, tls.cipher);
         let added = Arc::new(TlsRow {
             version: tls.version,
@@ -228,7 +229,7 @@ impl Scope {
         });
         self.tls_rows.rcu(|rows| {
             let mut rows = Vec::clone(rows);
-            if find(&rows).is_none() {
+            if find_tls_row(&rows, tls).is_none() {
                 rows.push(Arc::clone(&added));
             }
             rows
@@ -298,6 +299,17 @@ impl Scope {
             let _ = self.families.requests.remove_label_values(&labels);
         }
     }
+}
+
+fn find_row(rows: &[Arc<Row>], key: RowKey) -> Option<&Row> {
+    let index = rows.binary_search_by_key(&key, |row| row.key).ok()?;
+    rows.get(index).map(|row| &**row)
+}
+
+fn find_tls_row<'a>(rows: &'a [Arc<TlsRow>], tls: &TlsConnection) -> Option<&'a TlsRow> {
+    rows.iter()
+        .find(|row| row.cipher == tls.cipher && row.version == tls.version)
+        .map(|row| &**row)
 }
 
 fn find_header_row(
