@@ -117,9 +117,15 @@ fn typed(root: &Node, problems: &mut Vec<Diagnostic>) -> Option<StaticConfig> {
     }
     // The decoder stops at the first invalid value. To name all mistakes, each
     // part is decoded again by itself.
+    let before = problems.len();
     for part in parts(root) {
         let found = decode::<StaticConfig>(&part, "", &dialect::STATIC).problems;
         problems.extend(known::detail(found, &part, "", &STATIC));
+    }
+    let is_error = |problem: &Diagnostic| problem.severity == Severity::Error;
+    if !problems.iter().skip(before).any(is_error) {
+        // What is wrong shows only in the whole: a name that is written twice.
+        problems.extend(found.into_iter().filter(is_error));
     }
     None
 }

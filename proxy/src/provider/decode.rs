@@ -125,8 +125,11 @@ impl Reader {
     }
 
     fn objects<T: DeserializeOwned + Default>(&mut self, node: &Node, path: &str) -> Objects<T> {
+        // An absent object, as in Traefik: `web:` with nothing behind it.
+        let is_there = |(_, node): &(&str, &Node)| !matches!(node.value, Value::Null);
         self.entries(node, path)
             .into_iter()
+            .filter(is_there)
             .map(|(name, node)| {
                 (
                     name.to_owned(),

@@ -274,6 +274,16 @@ fn mistakes_in_files_have_their_line() {
             "d.yml:3: entryPoints.web.address: an address such as :443 is needed",
         ),
         (
+            "g.yml",
+            "ping: {}\nproviders:\n  docker: {}\n  Docker: {}\n",
+            "g.yml:4: providers.docker: written twice, as \"docker\" and \"Docker\"",
+        ),
+        (
+            "h.yml",
+            "ping: {}\nPing: {}\n",
+            "h.yml:2: ping: written twice, as \"ping\" and \"Ping\"",
+        ),
+        (
             "e.yaml",
             "defaultEntryPoints: [http]\ndocker: {domain: x}\n",
             "e.yaml:1: defaultEntryPoints: a setting of Traefik v1; its place is taken by entryPoints.NAME.asDefault\n\

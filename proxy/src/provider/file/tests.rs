@@ -177,6 +177,10 @@ fn a_directory_is_read_with_all_below_and_bad_files_hurt_only_themselves() {
     directory.write("sub/deep/b.toml", "[http.routers.b]\nrule = \"x\"\n");
     directory.write("bad.yaml", "http: [\n");
     directory.write("notes.txt", "nothing");
+    directory.write(
+        "null.yml",
+        "http:\n  routers:\n    nobody:\n  services:\ntcp:\n",
+    );
     directory.write("..old/c.yml", &router("c"));
     directory.write("z.yml", &router("a"));
     directory.write(
@@ -361,4 +365,43 @@ async fn unwatched_files_are_read_when_told() {
     running.reload.send_modify(|count| *count += 1);
     running.until(|now| routers(now) == ["second"]).await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_comes_later_is_found_by_looking() {
+    let directory = Directory::new();
+    let config = FileProvider {
+        directory: directory.path("later").to_str().unwrap().to_owned(),
+        ..FileProvider::default()
+    };
+    let scan = Scan::new(&config);
+    assert!(!Watch::new(&scan.watched()).is_live());
+    let mut running = Running::start(config);
+    running.until(|now| now.problems.len() == 1).await;
+    directory.write("later/a.yml", &router("a"));
+    running
+        .until(|now| routers(now) == ["a"] && now.problems.is_empty())
+        .await;
+    running.stop().await;
+}
+
+#[test]
+fn a_content_is_news_only_once() {
+    let directory = Directory::new();
+    let path = PathBuf::from(directory.write("a.yml", "http: 3"));
+    let mut content = Content::default();
+    assert!(content.read(&path, true));
+    assert_eq!(content.errors().len(), 1);
+    assert!(!content.read(&path, true));
+    directory.write("a.yml", "http: 4");
+    assert!(content.read(&path, true));
+    directory.write("a.yml", &router("a"));
+    assert!(content.read(&path, true));
+    assert!(content.errors().is_empty() && content.good().is_some());
+    fs::remove_file(&path).unwrap();
+    assert!(content.read(&path, true));
+    assert!(!content.read(&path, true));
+    assert!(!content.is_gone() && content.good().is_some());
+    assert!(content.read(&path, false));
+    assert!(content.is_gone());
 }
