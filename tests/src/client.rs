@@ -113,11 +113,22 @@ pub async fn tls(
     name: &str,
     protocol: &[u8],
 ) -> anyhow::Result<TlsStream<TcpStream>> {
+    tls_over(dial(address).await?, name, protocol).await
+}
+
+/// The same over a connection that is open already.
+///
+/// # Errors
+/// The handshake fails.
+pub async fn tls_over(
+    stream: TcpStream,
+    name: &str,
+    protocol: &[u8],
+) -> anyhow::Result<TlsStream<TcpStream>> {
     let mut config = credulous()?;
     config.alpn_protocols = vec![protocol.to_owned()];
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(name.to_owned())?;
-    let stream = dial(address).await?;
     Ok(tokio::time::timeout(PATIENCE, connector.connect(name, stream)).await??)
 }
 

@@ -1,1 +1,120 @@
-//! x
+//! Servers that close idle connections just as the next request comes.
+
+use std::time::Duration;
+
+use scenarios::raw::{OK, Peer, Scripted, Talk};
+use scenarios::site::{Routes, Site};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// How long the server keeps an idle connection.
+const KEEP: Duration = Duration::from_millis(15);
+
+async fn impatient(mut peer: Peer) {
+    while let Ok(Some(_)) = timeout(KEEP, peer.request()).await {
+        if !peer.say(OK).await {
+            return;
+        }
+    }
+}
+
+/// Sends `count` requests, each about when the server gives up its connection,
+/// and returns the answers that were not 200.
+async fn hunt(site: &Site, request: &'static str, count: usize) -> Vec<String> {
+    let mut talk = Talk::open(site.web).await.unwrap();
+    let mut failures = Vec::new();
+    for trial in 0..count {
+        talk.say(request).await.unwrap();
+        let answer = talk.final_response().await;
+        let answered = Instant::now();
+        match answer {
+            Ok(answer) if answer.status() == 200 && answer.body == b"ok" => {}
+            Ok(answer) => failures.push(format!("trial {trial}: {}", answer.start)),
+            Err(broken) => {
+                failures.push(format!("trial {trial}: {broken}"));
+                talk = Talk::open(site.web).await.unwrap();
+            }
+        }
+        // From 2 ms before to 2 ms after, in steps of a fraction of one.
+        let offset = Duration::from_micros((trial % 80) as u64 * 50);
+        sleep_until(answered + KEEP - Duration::from_millis(2) + offset).await;
+    }
+    failures
+}
+
+async fn trial(request: &'static str) {
+    let server = Scripted::start(impatient).await.unwrap();
+    let site = Site::start(&Routes::all_to(&[server.address()]), &[])
+        .await
+        .unwrap();
+    let hunts = (0..4).map(|_| hunt(&site, request, 160));
+    let failures = futures_util::future::join_all(hunts).await.concat();
+    assert!(
+        failures.is_empty(),
+        "{} of 640 failed: {failures:?}",
+        failures.len()
+    );
+    let connections = server.connections();
+    assert!(connections < 640, "no connection was ever reused");
+    println!("{connections} connections for 640 requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_get_is_lost_to_a_connection_that_was_just_closed() {
+    trial("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_put_is_lost_to_a_connection_that_was_just_closed() {
+    trial("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_post_is_lost_to_a_connection_that_was_just_closed() {
+    trial("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello").await;
+}
+
+/// A server that dies with the request in hand may have acted on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_sent_once_and_a_get_twice_to_a_server_that_drops_it() {
+    let server = Scripted::start(|mut peer| async move {
+        // The first request of a connection is answered, the next one is not.
+        if peer.request().await.is_some() && peer.say(OK).await {
+            let _ = peer.request().await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let server = server.await.unwrap();
+    // One worker has one pool, so the second request meets the first connection.
+    let site = Site::start(&Routes::all_to(&[server.address()]), &["--workers=1"])
+        .await
+        .unwrap();
+    let cases = [
+        ("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", 200, 3),
+        (
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello",
+            502,
+            2,
+        ),
+    ];
+    for (request, status, requests) in cases {
+        let mut talk = Talk::open(site.web).await.unwrap();
+        talk.say("GET /first HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        // A connection of the case before may be in the pool; its server gives it up.
+        if talk.final_response().await.unwrap().status() != 200 {
+            continue;
+        }
+        server.take();
+        talk.say("GET /warm HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(talk.final_response().await.unwrap().status(), 200);
+        server.take();
+        let mut talk = Talk::open(site.web).await.unwrap();
+        talk.say(request).await.unwrap();
+        let got = talk.final_response().await.unwrap().status();
+        let sent = server.take().len();
+        assert_eq!((got, sent), (status, requests - 1), "{request}");
+    }
+}
