@@ -57,7 +57,10 @@ need_rust() {
   if rust_suffices; then return; fi
   if have rustup && ! have rustc; then rustup toolchain install stable --profile minimal >&2 || true; fi
   if rust_suffices; then return; fi
-  need_packages rustc-web cargo-web || need_packages rustc cargo || true
+  # Debian moves these on with the security suite: old package lists would bring an old compiler.
+  say "installing Debian's newest Rust"
+  as_root apt-get update -q >&2 || true
+  apt_install rustc-web cargo-web || apt_install rustc cargo || true
   for tool in rustc-web cargo-web; do
     at=$(dpkg -L "$tool" 2>/dev/null | grep -E '/bin/(rustc|cargo)$' | head -n 1) || true
     if [[ $at ]]; then PATH=$(dirname "$at"):$PATH; fi
@@ -83,13 +86,15 @@ build_static() {
     cargo build --locked --bins --profile "$profile" --target "$triple" "${packages[@]}" >&2
 }
 
-# image_name PROGRAM NAME: a tag made from the contents, so that a changed program is a changed image
-image_name() { echo "tidegate/$2:$(sha256sum "$1" | cut -c1-12)"; }
+# image_name PROGRAM NAME [TAG]: by default a tag made from the contents, so that a changed program is a
+# changed image and Swarm sees it
+image_name() { echo "tidegate/$2:${3:-$(sha256sum "$1" | cut -c1-12)}"; }
 
-# make_images PROGRAMS OUT: archives for `docker load` in OUT, their names in OUT/names (proxy, then demo)
+# make_images PROGRAMS OUT [TAG]: archives for `docker load` in OUT, their names in OUT/names (proxy, demo)
 make_images() {
   local programs=$1 out=$2 proxy demo
-  proxy=$(image_name "$programs/tidegate-proxy" proxy) demo=$(image_name "$programs/demo" demo)
+  proxy=$(image_name "$programs/tidegate-proxy" proxy "${3:-}")
+  demo=$(image_name "$programs/demo" demo "${3:-}")
   mkdir -p "$out"
   deploy/image.sh "$programs/tidegate-proxy" "$proxy" "$out/proxy.tar" --port 80/tcp --port 443/tcp
   deploy/image.sh "$programs/demo" "$demo" "$out/demo.tar" --port 80/tcp

@@ -2,15 +2,23 @@
 //!
 //! The modules lie in layers and use only lower ones (`ARCHITECTURE.md` draws
 //! them; a test keeps them): [`config`], [`rule`] and [`balance`] at the bottom,
-//! then the parts that move bytes ([`http`], [`routing`], [`tls`], [`upstream`]),
-//! then [`service`], and on top what puts them together.
+//! then the parts that move bytes ([`http`], [`routing`], [`tls`], [`upstream`],
+//! [`observe`]), then [`service`] and [`middleware`], then [`snapshot`], which
+//! puts them together, and on top what talks to the world: [`provider`] and
+//! [`entry_point`]. [`app`] makes it all.
 
+pub mod admin;
+pub mod app;
 pub mod balance;
 pub mod config;
+pub mod entry_point;
 pub mod http;
+pub mod middleware;
+pub mod observe;
 pub mod provider;
 pub mod routing;
 pub mod rule;
 pub mod service;
+pub mod snapshot;
 pub mod tls;
 pub mod upstream;

@@ -5,5 +5,10 @@
 //! logging. It depends on no other crate of ours; the proxy and the director
 //! never import each other, so what they say to each other is a type in here.
 
+pub mod backoff;
+pub mod docker;
+pub mod listen;
+pub mod proxy_protocol;
 pub mod report;
 pub mod settings;
+pub mod shutdown;

@@ -46,6 +46,34 @@ impl fmt::Display for Place {
     }
 }
 
+/// An image that this workspace makes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Image {
+    /// `tidegate/proxy:latest`.
+    Proxy,
+    /// `tidegate/demo:latest`.
+    Demo,
+}
+
+impl Image {
+    fn archive(self, scratch: &Path) -> anyhow::Result<PathBuf> {
+        let (program, name) = match self {
+            Self::Proxy => ("tidegate-proxy", "proxy"),
+            Self::Demo => ("demo", "demo"),
+        };
+        if let Some(made) = env::var_os("TIDEGATE_IMAGE_DIR") {
+            return Ok(Path::new(&made).join(format!("{name}.tar")));
+        }
+        let archive = scratch.join(format!("{name}.tar"));
+        let mut command = Command::new(repository_file("deploy/image.sh"));
+        command
+            .arg(crate::process::binary(program)?)
+            .arg(format!("tidegate/{name}:latest"));
+        text_of(&command.arg(&archive).args(["--port", "80/tcp"]).output()?)?;
+        Ok(archive)
+    }
+}
+
 /// A running lab; dropping it takes it down.
 #[derive(Debug)]
 pub struct Lab {
@@ -129,6 +157,17 @@ impl Lab {
     /// An engine refuses one.
     pub fn load(&self, archives: &[PathBuf]) -> anyhow::Result<()> {
         text_of(&self.script("load").args(archives).output()?).map(drop)
+    }
+
+    /// Loads images of this workspace's programs into every node, as `tidegate/NAME:latest`: the
+    /// archives in `TIDEGATE_IMAGE_DIR`, or new ones made from the built programs.
+    ///
+    /// # Errors
+    /// A program is not built or not linked statically.
+    pub fn load_ours(&self, images: &[Image]) -> anyhow::Result<()> {
+        let scratch = crate::Scratch::new()?;
+        let archives = images.iter().map(|image| image.archive(scratch.path()));
+        self.load(&archives.collect::<anyhow::Result<Vec<_>>>()?)
     }
 
     /// Deploys a stack file from node 1, with `variables` for its `${…}` and images taken as

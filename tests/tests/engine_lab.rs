@@ -3,28 +3,12 @@
 //!
 //! Needs root and Docker's programs; run by `./test` with `--ignored`.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use scenarios::lab::{Lab, Place, repository_file};
-use scenarios::{Scratch, client, eventually, process};
+use scenarios::lab::{Image, Lab, Place};
+use scenarios::{Scratch, client, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
-
-/// An image archive: made by `./test`, else from the program beside this test.
-fn demo_image(scratch: &Scratch) -> anyhow::Result<PathBuf> {
-    if let Some(directory) = std::env::var_os("TIDEGATE_IMAGE_DIR") {
-        return Ok(Path::new(&directory).join("demo.tar"));
-    }
-    let archive = scratch.path().join("demo.tar");
-    let status = std::process::Command::new(repository_file("deploy/image.sh"))
-        .arg(process::binary("demo")?)
-        .arg("tidegate/demo:latest")
-        .arg(&archive)
-        .status()?;
-    anyhow::ensure!(status.success(), "deploy/image.sh: {status}");
-    Ok(archive)
-}
 
 const STACK: &str = r#"
 version: "3.8"
@@ -62,7 +46,7 @@ fn a_swarm_serves_on_every_node_and_survives_a_power_cut() {
     names.sort_unstable();
     assert_eq!(names, ["node1", "node2"]);
 
-    lab.load(&[demo_image(&scratch).unwrap()]).unwrap();
+    lab.load_ours(&[Image::Demo]).unwrap();
     let stack = scratch.write("stack.yml", STACK).unwrap();
     lab.deploy("lab", &stack, &[]).unwrap();
     let both_serve = || async { signs_as(1).await && signs_as(2).await };

@@ -5,5 +5,8 @@
 //! routers, middlewares, services, certificates. Neither has behaviour, and
 //! nothing below them knows whether a value came from a label, a flag or a file.
 
+pub mod dialect;
 pub mod dynamic;
+pub mod known;
+pub mod loader;
 pub mod startup;

@@ -6,17 +6,15 @@
 //! whole request. Everything in here runs on the request path.
 
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
-use ::http::uri::PathAndQuery;
 use ::http::{HeaderValue, StatusCode};
 
 use crate::config::startup::{EntryPoint, EntryPointHttp};
 use crate::http::{
-    ErrorKind, HttpService, Request, Response, ResponseFuture, forwarded, hop_by_hop, respond,
-    target,
+    ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, forwarded, hop_by_hop,
+    respond, target,
 };
 use crate::observe::Recorder;
 use crate::routing::host::host;
@@ -63,11 +61,8 @@ impl Dispatch {
     }
 
     async fn answer(&self, mut request: Request) -> Response {
-        if let Err(refusal) = self.clean_target(&mut request) {
-            return refusal;
-        }
-        if let Some(refusal) = self.clean_headers(&mut request) {
-            return refusal;
+        if self.clean_target(&mut request).is_err() {
+            return respond::empty(StatusCode::BAD_REQUEST);
         }
         let snapshot = self.snapshot.load_full();
         match self.route(&snapshot, &request) {
@@ -77,12 +72,12 @@ impl Dispatch {
     }
 
     /// Puts the path into the form that rules and servers see.
-    fn clean_target(&self, request: &mut Request) -> Result<(), Response> {
-        let refuse = |_| respond::empty(StatusCode::BAD_REQUEST);
+    fn clean_target(&self, request: &mut Request) -> Result<(), ProxyError> {
+        let refused = || ProxyError::new(ErrorKind::BadRequest);
         let written = request.head.uri.path();
-        let normal = path::normalize(written).map_err(refuse)?;
+        let normal = path::normalize(written).map_err(|error| refused().because(error))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
-            return Err(respond::empty(StatusCode::BAD_REQUEST));
+            return Err(refused());
         }
         let clean = if self.http.sanitize_path {
             path::sanitize(&normal)
@@ -90,24 +85,26 @@ impl Dispatch {
             Cow::Borrowed(normal.as_ref())
         };
         let query = request.head.uri.query();
-        let semicolon = query.filter(|query| query.contains(';')).map(|query| {
-            let substitute = if self.http.encode_query_semicolons {
-                "%3B"
-            } else {
-                "&"
-            };
-            query.replace(';', substitute)
-        });
-        if clean == written && semicolon.is_none() {
+        let clean_query = query
+            .filter(|query| query.contains(';'))
+            .map(|query| query.replace(';', self.semicolon()));
+        if clean == written && clean_query.is_none() {
             return Ok(());
         }
-        let text = match semicolon.as_deref().or(query) {
+        let text = match clean_query.as_deref().or(query) {
             Some(query) => format!("{clean}?{query}"),
             None => clean.into_owned(),
         };
-        let text: PathAndQuery = text.parse().map_err(|_| refuse(path::PathError::Fragment(0)))?;
-        target::set_path_and_query(&mut request.head, text);
-        Ok(())
+        target::set_path_and_query(&mut request.head, text)
+    }
+
+    /// What stands for a semicolon in a query that goes on.
+    fn semicolon(&self) -> &'static str {
+        if self.http.encode_query_semicolons {
+            "%3B"
+        } else {
+            "&"
+        }
     }
 
     /// Takes away what a client must not say; the answer is there if it must be refused.
@@ -156,7 +153,8 @@ impl Dispatch {
         };
         let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
         *exchange.router.borrow_mut() = Some(Arc::clone(&route.name));
-        self.recorder.routed(exchange, &route.handler.scopes);
+        exchange.is_internal.set(route.handler.is_internal);
+        route.handler.scopes.enter(exchange);
         Ok(&route.handler)
     }
 }
@@ -164,9 +162,15 @@ impl Dispatch {
 impl HttpService for Dispatch {
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
         Box::pin(async move {
-            let exchange = Rc::clone(&request.exchange);
-            let finish = self.recorder.start(&exchange);
-            let response = self.answer(request).await;
+            let mut request = request;
+            let refusal = self.clean_headers(&mut request);
+            let finish = self
+                .recorder
+                .start(&request.exchange, &request.head.headers);
+            let response = match refusal {
+                Some(refusal) => refusal,
+                None => self.answer(request).await,
+            };
             finish.track(response)
         })
     }

@@ -1,6 +1,8 @@
 //! What is known about a connection and about one request on it.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,9 +61,9 @@ pub struct Exchange {
     /// Its method.
     pub method: Method,
     /// Path and query, or whatever the request line held.
-    pub target: Box<str>,
+    pub target: Arc<str>,
     /// The host it asked for, as it was written.
-    pub host: Box<str>,
+    pub host: Arc<str>,
     /// Its protocol version.
     pub version: Version,
     /// The headers it came with; kept only if the access log wants headers.
@@ -95,6 +97,39 @@ pub struct Exchange {
     pub status: Cell<Option<StatusCode>>,
     /// Whether it may appear in the access log and metrics (internal services may not).
     pub is_internal: Cell<bool>,
+    /// What `observe` keeps for the router that took it; set with [`Exchange::router`].
+    pub scopes: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
+    /// Whether [`Exchange::note_origin`] keeps the server's headers; set by `observe`.
+    pub wants_origin_headers: Cell<bool>,
+    /// The headers of the server's response, if they are wanted.
+    pub origin_headers: RefCell<Option<Box<HeaderMap>>>,
+    /// Runs when the exchange is dropped: how the end of a tunnel is noticed.
+    pub tail: RefCell<Option<Tail>>,
+}
+
+/// What is left to do when the last holder of an [`Exchange`] lets go of it.
+pub struct Tail(Box<dyn FnOnce(&Exchange)>);
+
+impl Tail {
+    /// A tail that runs `end`, which must hold no [`Exchange`] itself.
+    pub fn new(end: impl FnOnce(&Exchange) + 'static) -> Self {
+        Self(Box::new(end))
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tail")
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let tail = self.tail.get_mut().take();
+        if let Some(Tail(end)) = tail {
+            end(self);
+        }
+    }
 }
 
 /// What Traefik's metrics call the protocol of a request.
@@ -139,6 +174,20 @@ impl Exchange {
             response_bytes: Cell::default(),
             status: Cell::default(),
             is_internal: Cell::default(),
+            scopes: RefCell::default(),
+            wants_origin_headers: Cell::default(),
+            origin_headers: RefCell::default(),
+            tail: RefCell::default(),
+        }
+    }
+
+    /// Takes down what a server answered: its status, and its headers if the
+    /// access log wants them. Called with each response's head, before any
+    /// middleware changes it.
+    pub fn note_origin(&self, status: StatusCode, headers: &HeaderMap) {
+        self.origin_status.set(Some(status));
+        if self.wants_origin_headers.get() {
+            *self.origin_headers.borrow_mut() = Some(Box::new(headers.clone()));
         }
     }
 

@@ -182,6 +182,8 @@ mod tests {
     use super::*;
     use crate::http::testing::{self, headers, lines};
 
+    type Case<'a> = (bool, &'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+
     const SERVER: HeaderValue = HeaderValue::from_static("node1");
 
     fn entered(connection: &ConnectionInfo, host: &str, sent: &[(&str, &str)]) -> HeaderMap {
@@ -258,7 +260,7 @@ mod tests {
             ("Connection", "keep-alive, Upgrade"),
             ("Upgrade", "WebSocket"),
         ];
-        let cases: [(bool, &str, &[(&str, &str)], &str, &str); 6] = [
+        let cases: [Case<'_>; 6] = [
             (false, "a", &[], "http", "80"),
             (true, "a", &[], "https", "443"),
             (true, "a:8443", &[], "https", "8443"),

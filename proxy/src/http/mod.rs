@@ -16,10 +16,11 @@ pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trust;
+pub mod validate;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
-pub use exchange::{ConnectionInfo, Exchange, Protocol, TlsConnection};
+pub use exchange::{ConnectionInfo, Exchange, Protocol, Tail, TlsConnection};
 
 use std::fmt;
 use std::future::Future;

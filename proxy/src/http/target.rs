@@ -45,12 +45,28 @@ pub fn set_path(head: &mut Parts, path: &str) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// Puts another escaped path and query into a request.
+///
+/// # Errors
+/// They are none, or longer than 64 KiB together.
+pub fn set_path_and_query(head: &mut Parts, text: String) -> Result<(), ProxyError> {
+    let uri = PathAndQuery::try_from(text)
+        .map_err(::http::Error::from)
+        .and_then(|target| with_path_and_query(&head.uri, target));
+    head.uri = uri.map_err(|error| ProxyError::new(ErrorKind::BadRequest).because(error))?;
+    Ok(())
+}
+
 fn with_path(uri: &Uri, path: &str) -> Result<Uri, ::http::Error> {
     let path = if path.is_empty() { "/" } else { path };
     let target = match uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
         None => PathAndQuery::try_from(path)?,
     };
+    with_path_and_query(uri, target)
+}
+
+fn with_path_and_query(uri: &Uri, target: PathAndQuery) -> Result<Uri, ::http::Error> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(target);
     Ok(Uri::from_parts(parts)?)

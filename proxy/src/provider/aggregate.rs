@@ -5,7 +5,7 @@
 //! change of a burst at once, the next one not before the throttle time is over.
 //! It decides nothing about the objects themselves; `snapshot` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,15 @@ use crate::config::dynamic::{Configuration, Objects};
 
 /// The name that TLS options and stores share over all providers.
 const DEFAULT: &str = "default";
+
+/// Everything that is configured, and who has said something so far.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// All objects under their full names.
+    pub configuration: Configuration,
+    /// The providers that have spoken at least once.
+    pub providers: BTreeSet<Arc<str>>,
+}
 
 /// What all providers say, by provider.
 #[derive(Debug, Default)]
@@ -37,7 +46,7 @@ impl Aggregate {
     }
 
     /// Everything that is configured now, under full names.
-    pub fn merged(&self) -> Configuration {
+    pub fn merged(&self) -> Merged {
         let mut merged = Configuration::default();
         for (provider, configuration) in &self.providers {
             let Configuration {
@@ -68,7 +77,10 @@ impl Aggregate {
                 problems,
             );
         }
-        merged
+        Merged {
+            configuration: merged,
+            providers: self.providers.keys().cloned().collect(),
+        }
     }
 }
 
@@ -105,7 +117,7 @@ fn qualify_shared<T>(
 /// Nothing is published before the first update.
 pub async fn run(
     mut updates: mpsc::Receiver<Update>,
-    published: watch::Sender<Option<Arc<Configuration>>>,
+    published: watch::Sender<Arc<Merged>>,
     throttle: Duration,
 ) {
     let mut aggregate = Aggregate::default();
@@ -121,12 +133,12 @@ pub async fn run(
             () = sleep_until(next), if is_dirty => {
                 is_dirty = false;
                 next = Instant::now() + throttle;
-                published.send_replace(Some(Arc::new(aggregate.merged())));
+                published.send_replace(Arc::new(aggregate.merged()));
             }
         }
     }
     if is_dirty {
-        published.send_replace(Some(Arc::new(aggregate.merged())));
+        published.send_replace(Arc::new(aggregate.merged()));
     }
 }
 
@@ -149,8 +161,9 @@ mod tests {
         }
     }
 
-    fn names(configuration: &Configuration) -> Vec<&str> {
-        configuration
+    fn names(merged: &Merged) -> Vec<&str> {
+        merged
+            .configuration
             .http
             .routers
             .keys()
@@ -180,7 +193,7 @@ mod tests {
             all.insert("modern".to_owned(), options);
             aggregate.apply(update);
         }
-        let merged = aggregate.merged();
+        let merged = aggregate.merged().configuration;
         let names: Vec<_> = merged.tls.options.keys().collect();
         assert_eq!(names, ["default", "modern@docker", "modern@file"]);
         assert_eq!(merged.problems.len(), 1);
@@ -189,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_change_goes_at_once_and_bursts_are_merged() {
         let (sender, updates) = mpsc::channel(8);
-        let (published, mut seen) = watch::channel(None);
+        let (published, mut seen) = watch::channel(Arc::default());
         let throttle = Duration::from_secs(2);
         tokio::spawn(run(updates, published, throttle));
         let start = Instant::now();
@@ -200,7 +213,7 @@ mod tests {
         sender.send(update("file", &["c"])).await.unwrap();
         seen.changed().await.unwrap();
         assert!(start.elapsed() >= throttle);
-        let last = seen.borrow_and_update().clone().unwrap();
+        let last = seen.borrow_and_update().clone();
         assert_eq!(names(&last), ["c@file"]);
     }
 }

@@ -5,7 +5,18 @@
 //! snapshot: `aggregate` merges what all providers say, `app` hands the result on.
 
 pub mod aggregate;
+pub mod constraint;
+pub mod decode;
+pub mod docker;
+mod engine;
+pub mod file;
 pub mod internal;
+pub mod known;
+pub mod swarm;
+pub mod template;
+mod workload;
+
+pub use engine::{ProviderError, ProviderHealth};
 
 use std::sync::Arc;
 

@@ -64,8 +64,13 @@ impl LoadBalancer {
                 // Nobody else is left: the failure tells more than that.
                 Err(error) => return Err(last_error.unwrap_or(error)),
             };
+            let began = Instant::now();
             let failure = match self.send(request, &slot, reuse).await {
-                Ok(answer) => return Ok(deliver(answer, slot)),
+                Ok(answer) => {
+                    exchange.origin_status.set(Some(answer.response.status()));
+                    exchange.origin_duration.set(began.elapsed());
+                    return Ok(deliver(answer, slot));
+                }
                 Err(failure) => failure,
             };
             debug!(

@@ -21,7 +21,7 @@ pub type Internals = BTreeMap<String, SharedService>;
 pub struct Builder {
     config: Arc<StaticConfig>,
     internals: Internals,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
     registry: Registry,
     generation: u64,
 }
@@ -31,24 +31,29 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a StaticConfig,
     pub(super) configuration: &'a Configuration,
     pub(super) internals: &'a Internals,
-    pub(super) metrics: &'a Metrics,
+    pub(super) metrics: Option<&'a Metrics>,
 }
 
 impl Builder {
     /// A builder for the life of the process.
     pub fn new(
         config: Arc<StaticConfig>,
-        internals: Internals,
-        metrics: Arc<Metrics>,
+        metrics: Option<Arc<Metrics>>,
         registry: Registry,
     ) -> Self {
         Self {
             config,
-            internals,
+            internals: Internals::new(),
             metrics,
             registry,
             generation: 0,
         }
+    }
+
+    /// Says which services are built in. They may look at snapshots themselves, so
+    /// they come after the first one.
+    pub fn set_internals(&mut self, internals: Internals) {
+        self.internals = internals;
     }
 
     /// The snapshot before anything is configured: every request is a 404.
@@ -79,7 +84,7 @@ impl Builder {
             config: &self.config,
             configuration,
             internals: &self.internals,
-            metrics: &self.metrics,
+            metrics: self.metrics.as_deref(),
         };
         let registry = &mut self.registry;
         let mut report = Report {

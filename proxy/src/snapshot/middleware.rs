@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_shared::settings::{Diagnostic, Problem};
 
 use super::build::Context;
-use super::{MiddlewareReport, Outcome, Registry, Report, Status, names};
+use super::{MiddlewareReport, Registry, Report, Status, names};
 use crate::config::dynamic::{Middleware, Object};
 use crate::middleware::{self, Built, Layer};
 
@@ -141,7 +141,11 @@ fn entry(
         }
         Err(error) => {
             let key = format!("http.middlewares.{name}");
-            Err(Diagnostic::invalid(object.origin.clone(), key, error.to_string()))
+            Err(Diagnostic::invalid(
+                object.origin.clone(),
+                key,
+                error.to_string(),
+            ))
         }
     }
 }

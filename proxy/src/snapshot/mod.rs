@@ -58,6 +58,8 @@ pub struct Target {
     pub service: SharedService,
     /// What is recorded of its requests, and where.
     pub scopes: Arc<RouteScopes>,
+    /// Whether the service is a built-in one, whose requests are mostly not recorded.
+    pub is_internal: bool,
 }
 
 /// The snapshot in force.

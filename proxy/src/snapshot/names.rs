@@ -8,7 +8,9 @@ pub(super) const INTERNAL_ENTRY_POINT: &str = "traefik";
 
 /// The provider in a full name; empty if there is none.
 pub(super) fn provider(full_name: &str) -> &str {
-    full_name.rsplit_once('@').map_or("", |(_, provider)| provider)
+    full_name
+        .rsplit_once('@')
+        .map_or("", |(_, provider)| provider)
 }
 
 /// A reference as it stands in an object of `full_name`: without a provider it

@@ -34,7 +34,7 @@ pub struct Registry {
     pub(super) middlewares: HashMap<String, (Middleware, Layer)>,
     pub(super) transports: HashMap<String, (ServersTransport, Arc<Transport>)>,
     groups: HashMap<String, Arc<Servers>>,
-    upstreams: HashMap<(String, String), Arc<Upstream>>,
+    upstreams: HashMap<(Arc<str>, Arc<str>), Arc<Upstream>>,
 }
 
 impl Registry {
@@ -71,10 +71,9 @@ impl Registry {
     pub(super) fn upstream(
         &mut self,
         url: &ServerUrl,
-        text: &str,
         transport: &Arc<Transport>,
     ) -> Arc<Upstream> {
-        let key = (text.to_owned(), transport.name().to_owned());
+        let key = (Arc::clone(url.text()), Arc::clone(transport.name()));
         if let Some(upstream) = self.upstreams.get(&key)
             && Arc::ptr_eq(upstream.transport(), transport)
         {

@@ -10,9 +10,10 @@ use super::middleware::Middlewares;
 use super::service::Services;
 use super::tls::TlsDraft;
 use super::{EntryPointTables, Outcome, Registry, Report, RouterReport, Status, Target, names};
-use crate::config::dynamic::{Object, ObservabilitySwitches, Router, RouterTls};
+use crate::config::dynamic::{Object, Router, RouterTls};
 use crate::config::startup::{EntryPoint, MAX_USER_PRIORITY, RuleSyntax};
 use crate::http::SharedService;
+use crate::observe::RouteScopes;
 use crate::routing::{Route, RoutingTable};
 use crate::rule::{self, Rule, Syntax};
 
@@ -117,7 +118,7 @@ impl<'a> Routers<'a> {
                 priority: draft.priority,
                 rank: names::rank(draft.name),
                 rule: Arc::clone(&rule),
-                handler: self.target(draft, &entry_point, settings, &service)?,
+                handler: self.target(draft, settings, &service)?,
             };
             places.push((entry_point, tls.is_some(), route));
         }
@@ -232,7 +233,6 @@ impl<'a> Routers<'a> {
     fn target(
         &mut self,
         draft: &Draft<'_>,
-        entry_point: &str,
         settings: &EntryPoint,
         service: &SharedService,
     ) -> Result<Target, Diagnostic> {
@@ -251,14 +251,20 @@ impl<'a> Routers<'a> {
             .rev()
             .fold(Arc::clone(service), |next, layer| layer.wrap(next));
         self.report.note_middlewares(&used, draft.name);
-        let switches = switches(router.observability.as_ref(), &settings.observability);
-        let scopes = self.context.metrics.route(
-            entry_point,
-            draft.name,
-            &draft.service,
-            &switches,
-        );
-        Ok(Target { service, scopes })
+        Ok(Target {
+            service,
+            scopes: Arc::new(self.scopes(draft)),
+            is_internal: names::provider(&draft.service) == names::INTERNAL,
+        })
+    }
+
+    fn scopes(&self, draft: &Draft<'_>) -> RouteScopes {
+        let metrics = self.context.metrics;
+        RouteScopes {
+            router: metrics.and_then(|metrics| metrics.router(draft.name, &draft.service)),
+            service: metrics.map(|metrics| metrics.service(&draft.service)),
+            switches: draft.object.value.observability.clone().unwrap_or_default(),
+        }
     }
 
     fn finish(&mut self, draft: Draft<'_>) {
@@ -289,19 +295,4 @@ fn effective_tls(router: &Router, entry_point: &EntryPoint) -> Option<RouterTls>
             domains: tls.domains.clone(),
         })
     })
-}
-
-/// The router's switches; what it leaves open is the entry point's.
-fn switches(
-    router: Option<&ObservabilitySwitches>,
-    entry_point: &ObservabilitySwitches,
-) -> ObservabilitySwitches {
-    ObservabilitySwitches {
-        access_logs: router
-            .and_then(|switches| switches.access_logs)
-            .or(entry_point.access_logs),
-        metrics: router
-            .and_then(|switches| switches.metrics)
-            .or(entry_point.metrics),
-    }
 }

@@ -10,7 +10,7 @@ use super::build::Context;
 use super::{Outcome, Registry, Report, ServiceReport, names};
 use crate::balance::{GroupSettings, Limits, ServerSpec, Strategy as Policy};
 use crate::config::dynamic::{
-    LoadBalancer as Settings, Object, Server as Written, Service, ServersTransport, Strategy,
+    LoadBalancer as Settings, Object, Server as Written, ServersTransport, Service, Strategy,
 };
 use crate::http::SharedService;
 use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings};
@@ -40,7 +40,10 @@ impl Services {
         let mut services = Self(BTreeMap::new());
         for (name, service) in context.internals {
             services.0.insert(name.clone(), Arc::clone(service));
-            build.report.services.insert(name.clone(), internal_report());
+            build
+                .report
+                .services
+                .insert(name.clone(), internal_report());
         }
         for (name, object) in &context.configuration.http.services {
             if let Some(service) = build.service(name, object) {
@@ -206,11 +209,14 @@ impl Build<'_> {
         server: &Written,
         transport: &Arc<Transport>,
     ) -> Result<Option<ServerSpec<Endpoint>>, String> {
-        let Some(weight) = u32::try_from(server.weight).ok().filter(|weight| *weight > 0) else {
+        let Some(weight) = u32::try_from(server.weight)
+            .ok()
+            .filter(|weight| *weight > 0)
+        else {
             return Ok(None);
         };
         let url = ServerUrl::parse(&server.url).map_err(|error| error.to_string())?;
-        let upstream = self.registry.upstream(&url, &server.url, transport);
+        let upstream = self.registry.upstream(&url, transport);
         let id: Arc<str> = server.url.as_str().into();
         Ok(Some(ServerSpec {
             id: Arc::clone(&id),
@@ -235,7 +241,9 @@ impl Build<'_> {
         };
         match self.transports.get(&name) {
             Some(Ok(transport)) => Ok(Arc::clone(transport)),
-            Some(Err(message)) => Err(format!("servers transport {name:?} can't be used: {message}")),
+            Some(Err(message)) => Err(format!(
+                "servers transport {name:?} can't be used: {message}"
+            )),
             None => Err(format!("there is no servers transport {name:?}")),
         }
     }

@@ -175,11 +175,16 @@ fn load(
 ) -> Option<Arc<Certificate>> {
     let (certificate, error) = registry.certificates.load(&registry.crypto, file);
     if let Some(error) = error {
-        let mut problem =
-            Diagnostic::invalid(origin.clone(), "tls.certificates", Chain(&error).to_string());
+        let mut problem = Diagnostic::invalid(
+            origin.clone(),
+            "tls.certificates",
+            Chain(&error).to_string(),
+        );
         if certificate.is_some() {
             problem.severity = Severity::Warning;
-            problem.message.push_str("; its last good content is served");
+            problem
+                .message
+                .push_str("; its last good content is served");
         }
         report.problems.push(problem);
     }

@@ -24,7 +24,7 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The subject's common name, which may be empty.
     pub common_name: String,
-    /// The serial number in hexadecimal digits.
+    /// The serial number in decimal digits, as Traefik shows it.
     pub serial: String,
     /// The first second at which it is no longer valid.
     pub not_after: SystemTime,
@@ -147,7 +147,7 @@ impl Facts {
         Ok(Self {
             names,
             common_name,
-            serial: format!("{:x}", parsed.serial),
+            serial: parsed.serial.to_string(),
             not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         })
     }

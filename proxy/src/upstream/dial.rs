@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::address::{Host, Scheme, ServerUrl};
@@ -36,7 +36,7 @@ pub(super) async fn dial(
     transport: &Transport,
     only_http1: bool,
 ) -> Result<(Wire, Protocol), ProxyError> {
-    let stream = within(transport.dial_timeout, connect(url)).await?;
+    let stream = within(transport.dial_timeout, connect(url, transport.dial_timeout)).await?;
     // Neither is worth failing for.
     let _ = stream.set_nodelay(true);
     let keep_alive = TcpKeepalive::new()
@@ -63,29 +63,48 @@ async fn within<T>(
             .await
             .map_err(|late| failure(ErrorKind::ConnectTimeout).because(late))?,
     };
-    result.map_err(|error| failure(ErrorKind::Connect).because(error))
+    result.map_err(|error| failure(kind(error.as_ref())).because(error))
+}
+
+fn kind(error: &(dyn Error + 'static)) -> ErrorKind {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
+        _ => ErrorKind::Connect,
+    }
 }
 
 fn failure(kind: ErrorKind) -> ProxyError {
     ProxyError::new(kind).retry(Retry::Always)
 }
 
-async fn connect(url: &ServerUrl) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
-    match url.host() {
-        Host::Ip(address) => Ok(TcpStream::connect((*address, url.port())).await?),
-        Host::Name(name) => connect_any(lookup_host((name.as_ref(), url.port())).await?).await,
-    }
+async fn connect(
+    url: &ServerUrl,
+    limit: Option<Duration>,
+) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
+    let name = match url.host() {
+        Host::Ip(address) => return Ok(TcpStream::connect((*address, url.port())).await?),
+        Host::Name(name) => name.as_ref(),
+    };
+    let started = Instant::now();
+    let addresses: Vec<_> = lookup_host((name, url.port())).await?.collect();
+    let limit = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+    connect_any(&addresses, limit).await
 }
 
-/// Tries the addresses of a name in turn.
+/// Tries the addresses of a name in turn. One that never answers takes no more
+/// than its share of the time.
 async fn connect_any(
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: &[SocketAddr],
+    limit: Option<Duration>,
 ) -> Result<TcpStream, Box<dyn Error + Send + Sync>> {
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let share = limit.map_or(Duration::MAX, |limit| limit / count);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last.into())

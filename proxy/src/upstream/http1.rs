@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::request::{Outgoing, Prepared, Sending};
 use super::shared::Shared;
@@ -23,8 +23,9 @@ use super::wire::{Gauge, Wire};
 use crate::http::{ErrorKind, ProxyError, Retry};
 
 /// Largest head of a response, and the most that is read of a body at once. A
-/// slow client costs about this much for each response it doesn't read.
-const BUFFER: usize = 32 * 1024;
+/// client that doesn't read keeps about four times as much for its response,
+/// on both sides of the proxy together.
+const BUFFER: usize = 16 * 1024;
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 
@@ -36,7 +37,8 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     /// How long it may be idle.
     pub(super) keep_for: Option<Duration>,
-    pub(super) is_reused: bool,
+    /// How long it was idle before the request at hand, unless it is new.
+    pub(super) reused_after: Option<Duration>,
     pub(super) age: u32,
     /// Gauge readings when the current request came.
     written_before: u64,
@@ -48,6 +50,18 @@ pub(super) struct Lost {
     pub(super) error: ProxyError,
     /// The request, if hyper never looked at it.
     pub(super) unsent: Option<::http::Request<Outgoing>>,
+    /// Whether the connection was dead before the request came to it.
+    pub(super) is_stale: bool,
+}
+
+impl Lost {
+    pub(super) fn late() -> Self {
+        Self {
+            error: ErrorKind::ResponseTimeout.into(),
+            unsent: None,
+            is_stale: false,
+        }
+    }
 }
 
 impl Connection {
@@ -69,7 +83,7 @@ impl Connection {
             keep_for: shared.transport.idle_timeout,
             age: shared.age(),
             shared,
-            is_reused: false,
+            reused_after: None,
             written_before: 0,
             read_before: 0,
         })
@@ -120,11 +134,10 @@ impl Connection {
     }
 
     /// What is left to run when the connection becomes something else.
-    pub(super) fn into_driver(self) -> impl Future<Output = ()> {
-        async move {
-            if let Some(driver) = self.driver {
-                let _ = driver.await;
-            }
+    pub(super) async fn run_out(self) {
+        if let Some(driver) = self.driver {
+            // What went wrong, the two sides of the upgrade learn from it.
+            let _ = driver.await;
         }
     }
 
@@ -151,12 +164,24 @@ impl Connection {
             Some(Err(mut error)) => {
                 let unsent = error.take_message();
                 let error = self.judge(error.into_error(), &sending, unsent.is_some());
-                Err(Lost { error, unsent })
+                self.learn(&error);
+                Err(Lost {
+                    is_stale: error.retry == Retry::Always,
+                    error,
+                    unsent,
+                })
             }
-            None => Err(Lost {
-                error: ErrorKind::ResponseTimeout.into(),
-                unsent: None,
-            }),
+            None => Err(Lost::late()),
+        }
+    }
+
+    /// A connection that died between two requests tells of its server's patience.
+    fn learn(&self, error: &ProxyError) {
+        if error.retry != Retry::Never
+            && let Some(idle_for) = self.reused_after
+        {
+            let patience = &self.shared.patience;
+            patience.note_close(idle_for, Instant::now());
         }
     }
 
@@ -174,7 +199,7 @@ impl Connection {
         if error.is_parse() {
             return ProxyError::new(ErrorKind::BadResponse).because(error);
         }
-        let retry = if self.is_reused && !is_answered {
+        let retry = if self.reused_after.is_some() && !is_answered {
             Retry::Idempotent
         } else {
             Retry::Never

@@ -49,7 +49,7 @@ type Driver = http2::Connection<TokioIo<Wire>, Outgoing, LocalExecutor>;
 pub(super) struct Multiplexed {
     sender: SendRequest<Outgoing>,
     /// Run by a task of its own; looked at for what the server allows.
-    driver: Rc<RefCell<Driver>>,
+    driver: Rc<RefCell<Option<Driver>>>,
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
     is_used: Cell<bool>,
@@ -62,11 +62,14 @@ pub(super) struct Stream {
     pub(super) is_reused: bool,
 }
 
+/// What came of a dial, for everybody who waited for it.
+type Outcome = Result<(), (ErrorKind, Rc<str>)>;
+
 /// A connection being opened, and everyone who waits for it.
 #[derive(Default)]
 pub(super) struct Dial {
     notify: Notify,
-    outcome: RefCell<Option<Result<(), (ErrorKind, Rc<str>)>>>,
+    outcome: RefCell<Option<Outcome>>,
     /// What the handshake brought if the server doesn't speak HTTP/2.
     http1: RefCell<Option<Connection>>,
 }
@@ -93,14 +96,8 @@ impl Multiplexed {
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(wire))
             .await?;
-        let driver = Rc::new(RefCell::new(connection));
-        let driven = Rc::clone(&driver);
-        spawn_local(async move {
-            let ended = poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await;
-            if let Err(error) = ended {
-                tracing::debug!(%error, "HTTP/2 connection to a server ended");
-            }
-        });
+        let driver = Rc::new(RefCell::new(Some(connection)));
+        spawn_local(drive(Rc::clone(&driver)));
         Ok(Self {
             sender,
             driver,
@@ -112,7 +109,10 @@ impl Multiplexed {
     }
 
     fn has_room(&self, age: u32) -> bool {
-        let limit = self.driver.borrow().current_max_send_streams();
+        let driver = self.driver.borrow();
+        let Some(limit) = driver.as_ref().map(Driver::current_max_send_streams) else {
+            return false;
+        };
         let limit = limit.min(MAX_STREAMS);
         !self.sender.is_closed() && self.age == age && self.streams.get() < limit.max(1)
     }
@@ -123,6 +123,21 @@ impl Multiplexed {
         }
         let idle_for = now.duration_since(self.idle_since.get());
         self.streams.get() == 0 && limit.is_some_and(|limit| idle_for >= limit)
+    }
+}
+
+/// Runs a connection. What is left of it at the end is dropped at once, which
+/// hands requests back that came too late.
+async fn drive(driver: Rc<RefCell<Option<Driver>>>) {
+    let ended = poll_fn(|cx| match &mut *driver.borrow_mut() {
+        Some(driver) => Pin::new(driver).poll(cx),
+        None => Poll::Ready(Ok(())),
+    })
+    .await;
+    let rest = driver.take();
+    drop(rest);
+    if let Err(error) = ended {
+        tracing::debug!(%error, "HTTP/2 connection to a server ended");
     }
 }
 
@@ -232,12 +247,13 @@ impl Stream {
             Some(Err(mut error)) => {
                 let unsent = error.take_message();
                 let error = self.judge(error.into_error(), &sending, unsent.is_some());
-                Err(Lost { error, unsent })
+                Err(Lost {
+                    error,
+                    is_stale: unsent.is_some(),
+                    unsent,
+                })
             }
-            None => Err(Lost {
-                error: ErrorKind::ResponseTimeout.into(),
-                unsent: None,
-            }),
+            None => Err(Lost::late()),
         }
     }
 

@@ -29,9 +29,10 @@ pub use tunnel::Tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use ::http::request::Parts;
 use ::http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use self::dial::Protocol;
 use self::http1::{Connection, Lost};
@@ -39,11 +40,10 @@ use self::http2::{Opened, Stream};
 use self::request::{Kept, prepare};
 use self::shared::Shared;
 use self::tunnel::Wish;
-use crate::http::{ErrorKind, ProxyError, Request, Response, Retry};
+use crate::http::{ErrorKind, ProxyError, Request, Response};
 
-/// How long a connection may have been idle for a request that must not be sent
-/// twice: less than any server's patience.
-const SURE_IDLE: Duration = Duration::from_secs(1);
+/// How many dead connections a request may come upon before it takes a new one.
+const MAX_STALE: u32 = 3;
 
 /// One server under one transport, with its connections.
 ///
@@ -93,6 +93,13 @@ pub struct ConnectionCounts {
     pub failed: u64,
     /// Idle at the moment.
     pub idle: u64,
+}
+
+/// A [`Failure`] before it is decided who hears of it.
+struct Broken {
+    failure: Failure,
+    /// Whether the connection was dead before the request came to it.
+    is_stale: bool,
 }
 
 /// What carries a request.
@@ -145,50 +152,56 @@ impl Upstream {
             return Err(Failure::new(ErrorKind::NotImplemented.into(), request));
         }
         let wish = Wish::of(&request.head);
+        let mut stale = 0;
         loop {
-            let limit = (!is_idempotent(&request.head)).then_some(SURE_IDLE);
-            let carrier = match self.carrier(wish.is_some(), reuse, limit).await {
+            let is_fresh = reuse == Reuse::Forbidden || stale >= MAX_STALE;
+            let carrier = self.carrier(&request.head, wish.is_some(), is_fresh);
+            let carrier = match carrier.await {
                 Ok(carrier) => carrier,
                 Err(error) => return Err(Failure::new(error, request)),
             };
-            let is_reused = carrier.is_reused();
-            if is_reused {
-                self.shared.count(|counters| &counters.reused);
-            }
-            match carrier.carry(request, &self.shared, wish.as_ref()).await {
+            let can_repeat = carrier.is_reused() && !is_fresh;
+            match self.carry(carrier, request, wish.as_ref()).await {
                 Ok(answer) => return Ok(answer),
-                // It was closed under our hands, and the request never left them.
-                Err(Failure {
-                    request: Some(unsent),
-                    error,
-                }) if is_reused && error.retry == Retry::Always => request = *unsent,
-                Err(failure) => return Err(failure),
+                Err(Broken { failure, is_stale }) => match failure.request {
+                    // It was closed under our hands, and the request never left them.
+                    Some(unsent) if is_stale && can_repeat => {
+                        request = *unsent;
+                        stale += 1;
+                    }
+                    _ => return Err(failure),
+                },
             }
         }
     }
 
     async fn carrier(
         &self,
+        head: &Parts,
         is_upgrade: bool,
-        reuse: Reuse,
-        idle_limit: Option<Duration>,
+        is_fresh: bool,
     ) -> Result<Carrier, ProxyError> {
         let shared = &self.shared;
-        let is_fresh = reuse == Reuse::Forbidden;
         while !is_upgrade && shared.may_speak_http2() {
             if let Some(stream) = http2::stream(shared, is_fresh) {
                 return Ok(Carrier::Http2(stream));
             }
-            if let Opened::Http1(Some(connection)) = http2::open(shared).await? {
+            if let Opened::Http1(Some(connection)) = Box::pin(http2::open(shared)).await? {
                 return Ok(Carrier::Http1(connection));
             }
         }
-        if !is_fresh && let Some(connection) = pool::take(shared, idle_limit) {
-            return Ok(Carrier::Http1(connection));
+        if !is_fresh {
+            let sure = || shared.patience.sure(Instant::now());
+            let limit = (!is_idempotent(head)).then(sure);
+            if let Some(connection) = pool::take(shared, limit) {
+                return Ok(Carrier::Http1(connection));
+            }
         }
-        self.open().await.map(Carrier::Http1)
+        Box::pin(self.open()).await.map(Carrier::Http1)
     }
 
+    /// Opens an HTTP/1.1 connection. Boxed by its caller: TLS handshakes are
+    /// rare, and their state is large.
     async fn open(&self) -> Result<Connection, ProxyError> {
         let shared = &self.shared;
         let opened = match dial::dial(&shared.url, &shared.transport, true).await {
@@ -200,6 +213,23 @@ impl Upstream {
             Err(_) => &counters.failed,
         });
         opened
+    }
+}
+
+impl Upstream {
+    async fn carry(
+        &self,
+        carrier: Carrier,
+        request: Request,
+        wish: Option<&Wish>,
+    ) -> Result<Answer, Broken> {
+        if carrier.is_reused() {
+            self.shared.count(|counters| &counters.reused);
+        }
+        match carrier {
+            Carrier::Http1(connection) => over_http1(connection, request, &self.shared, wish).await,
+            Carrier::Http2(stream) => over_http2(stream, request, &self.shared).await,
+        }
     }
 }
 
@@ -216,41 +246,41 @@ impl Failure {
             request: Some(Box::new(request)),
         }
     }
+}
 
+impl Broken {
     fn lost(lost: Lost, kept: Kept) -> Self {
         Self {
-            error: lost.error,
-            request: kept.restore(lost.unsent).map(Box::new),
+            failure: Failure {
+                error: lost.error,
+                request: kept.restore(lost.unsent).map(Box::new),
+            },
+            is_stale: lost.is_stale,
         }
     }
 }
 
-impl From<ProxyError> for Failure {
-    fn from(error: ProxyError) -> Self {
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
         Self {
-            error,
-            request: None,
+            failure,
+            is_stale: false,
         }
+    }
+}
+
+impl From<ProxyError> for Broken {
+    fn from(error: ProxyError) -> Self {
+        let request = None;
+        Self::from(Failure { error, request })
     }
 }
 
 impl Carrier {
     fn is_reused(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.is_reused,
+            Self::Http1(connection) => connection.reused_after.is_some(),
             Self::Http2(stream) => stream.is_reused,
-        }
-    }
-
-    async fn carry(
-        self,
-        request: Request,
-        shared: &Shared,
-        wish: Option<&Wish>,
-    ) -> Result<Answer, Failure> {
-        match self {
-            Self::Http1(connection) => over_http1(connection, request, shared, wish).await,
-            Self::Http2(stream) => over_http2(stream, request, shared).await,
         }
     }
 }
@@ -260,12 +290,17 @@ async fn over_http1(
     request: Request,
     shared: &Shared,
     wish: Option<&Wish>,
-) -> Result<Answer, Failure> {
-    let (prepared, kept) = prepare(request, &shared.url, Protocol::Http1, connection.is_reused)
-        .map_err(|(error, request)| Failure::new(error, *request))?;
+) -> Result<Answer, Broken> {
+    let (prepared, kept) = prepare(
+        request,
+        &shared.url,
+        Protocol::Http1,
+        connection.reused_after.is_some(),
+    )
+    .map_err(|(error, request)| Failure::new(error, *request))?;
     let response = match connection.exchange(prepared).await {
         Ok(response) => response,
-        Err(lost) => return Err(Failure::lost(lost, kept)),
+        Err(lost) => return Err(Broken::lost(lost, kept)),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(tunnel::switch(response, connection, kept.sending(), wish)?);
@@ -277,13 +312,13 @@ async fn over_http1(
     })
 }
 
-async fn over_http2(stream: Stream, request: Request, shared: &Shared) -> Result<Answer, Failure> {
+async fn over_http2(stream: Stream, request: Request, shared: &Shared) -> Result<Answer, Broken> {
     let (prepared, kept) = prepare(request, &shared.url, Protocol::Http2, true)
         .map_err(|(error, request)| Failure::new(error, *request))?;
     let limit = shared.transport.header_timeout;
     let response = match stream.exchange(prepared, limit).await {
         Ok(response) => response,
-        Err(lost) => return Err(Failure::lost(lost, kept)),
+        Err(lost) => return Err(Broken::lost(lost, kept)),
     };
     let response = response::from_http2(response, stream, kept.method(), kept.sending())?;
     Ok(Answer {

@@ -65,8 +65,17 @@ impl Host {
     fn sort_out(&mut self, now: Instant) {
         let age = self.shared.age();
         let limit = self.shared.transport.idle_timeout;
-        self.idle
-            .retain_mut(|idle| !idle.is_over(now, age) && idle.connection.is_open());
+        self.idle.retain_mut(|idle| {
+            if idle.is_over(now, age) {
+                return false;
+            }
+            let is_open = idle.connection.is_open();
+            if !is_open {
+                let idle_for = now.duration_since(idle.since);
+                self.shared.patience.note_close(idle_for, now);
+            }
+            is_open
+        });
         self.multiplexed.retain(|one| !one.is_over(now, age, limit));
     }
 
@@ -89,15 +98,22 @@ pub(super) fn with_host<T>(shared: &Arc<Shared>, work: impl FnOnce(&mut Host) ->
 /// still silent.
 pub(super) fn take(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Connection> {
     loop {
-        let mut connection = pop(shared, limit)?;
+        let Idle {
+            mut connection,
+            since,
+            _permit,
+        } = pop(shared, limit)?;
+        let now = Instant::now();
+        let idle_for = now.duration_since(since);
         if connection.is_silent() {
-            connection.is_reused = true;
+            connection.reused_after = Some(idle_for);
             return Some(connection);
         }
+        shared.patience.note_close(idle_for, now);
     }
 }
 
-fn pop(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Connection> {
+fn pop(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Idle> {
     POOL.with_borrow_mut(|pool| {
         let host = pool.hosts.get_mut(&shared.id)?;
         let now = Instant::now();
@@ -110,7 +126,7 @@ fn pop(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Connection> {
         if limit.is_some_and(|limit| now.duration_since(last.since) >= limit) {
             return None;
         }
-        host.idle.pop().map(|idle| idle.connection)
+        host.idle.pop()
     })
 }
 

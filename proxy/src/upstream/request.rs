@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::http::header::{
-    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use ::http::request::Parts;
 use ::http::uri::{self, Authority, PathAndQuery};
@@ -82,6 +82,9 @@ pub(super) fn prepare(
     let extensions = mem::take(&mut head.extensions);
     let uri = mem::replace(&mut head.uri, uri);
     let version = head.version;
+    if version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
     frame(&mut head, &body, protocol);
     address(&mut head, url, protocol);
     let holds = protocol == Protocol::Http1 && !body.is_end_stream() && expects_continue(&head);
@@ -134,6 +137,23 @@ fn address(head: &mut Parts, url: &ServerUrl, protocol: Protocol) {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
         }
+    }
+}
+
+/// HTTP/2 clients may cut their cookies up, which only HTTP/2 servers know to
+/// put together again (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Valid parts make a valid whole.
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
     }
 }
 

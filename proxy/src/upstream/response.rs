@@ -56,6 +56,8 @@ pub(super) fn from_http1(
     sending: &Sending,
 ) -> Result<Response, ProxyError> {
     let is_clear = check(&mut response, method)?;
+    // hyper would speak HTTP/1.0 from now on, which knows no chunked requests.
+    let is_current = response.version() == Version::HTTP_11;
     if let Some(limit) = keep_alive(response.headers()) {
         let kept = connection.keep_for.map_or(limit, |known| known.min(limit));
         connection.keep_for = Some(kept);
@@ -63,7 +65,7 @@ pub(super) fn from_http1(
     let link = if !sending.is_done() {
         sending.give_up_hold();
         Link::Detached(connection.detach().map(AbortOnDrop))
-    } else if is_clear {
+    } else if is_clear && is_current {
         Link::Reusable(Box::new(connection))
     } else {
         Link::Last(Box::new(connection))
@@ -262,7 +264,7 @@ impl http_body::Body for Receiving {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
         let pairs = values
             .iter()
             .map(|value| (name.clone(), value.parse().unwrap()));
@@ -282,7 +284,7 @@ mod tests {
             (&["99999999999999999999"], None),
         ];
         for (values, expected) in table {
-            let mut headers = headers(CONTENT_LENGTH, values);
+            let mut headers = headers(&CONTENT_LENGTH, values);
             assert_eq!(content_length(&mut headers).ok(), expected, "{values:?}");
             if expected.is_some() {
                 let left = headers.get_all(CONTENT_LENGTH).iter().count();
@@ -301,7 +303,7 @@ mod tests {
             (&["identity"], false),
         ];
         for (values, expected) in table {
-            let headers = headers(TRANSFER_ENCODING, values);
+            let headers = headers(&TRANSFER_ENCODING, values);
             assert_eq!(is_only_chunked(&headers), expected, "{values:?}");
         }
     }
@@ -316,7 +318,7 @@ mod tests {
             ("max=5", None),
         ];
         for (value, expected) in table {
-            let headers = headers(HeaderName::from_static("keep-alive"), &[value]);
+            let headers = headers(&HeaderName::from_static("keep-alive"), &[value]);
             assert_eq!(
                 keep_alive(&headers),
                 expected.map(Duration::from_millis),

@@ -1,7 +1,14 @@
 //! What all workers share of one server.
+//!
+//! Its settings, counters, and what has been learned of it: atomics only, since
+//! the path of a request waits for nobody. The connections themselves are each
+//! worker's own, in the pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::address::{Scheme, ServerUrl};
 use super::transport::Transport;
@@ -19,6 +26,7 @@ pub(super) struct Shared {
     /// Counts how often all connections were given up.
     age: AtomicU32,
     is_http1: AtomicBool,
+    pub(super) patience: Patience,
 }
 
 /// Connections to one server since the start.
@@ -40,6 +48,7 @@ impl Shared {
             idle: AtomicUsize::new(0),
             age: AtomicU32::new(0),
             is_http1: AtomicBool::new(false),
+            patience: Patience::new(),
         }
     }
 
@@ -95,5 +104,85 @@ impl IdlePermit {
 impl Drop for IdlePermit {
     fn drop(&mut self) {
         self.0.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a connection may have been idle for a request that must not be sent
+/// twice, as long as nothing worse is known: less than usual servers' patience.
+const SURE_IDLE: Duration = Duration::from_secs(1);
+
+/// How long an observation counts.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// How soon the server has been seen to close an idle connection.
+///
+/// What is noted is never less than the truth, for a close is noticed late, so
+/// only half of it is relied on. It only serves requests that can't be
+/// repeated; a wrong guess costs them a new connection.
+#[derive(Debug)]
+pub(super) struct Patience {
+    start: Instant,
+    least_micros: AtomicU64,
+    seen_at_secs: AtomicU64,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            least_micros: AtomicU64::new(u64::MAX),
+            seen_at_secs: AtomicU64::new(0),
+        }
+    }
+
+    fn seconds(&self, now: Instant) -> u64 {
+        now.duration_since(self.start).as_secs()
+    }
+
+    fn is_forgotten(&self, now: Instant) -> bool {
+        let seen_at = self.seen_at_secs.load(Ordering::Relaxed);
+        self.seconds(now).saturating_sub(seen_at) >= MEMORY.as_secs()
+    }
+
+    /// The server has closed a connection that was idle for `idle_for`.
+    pub(super) fn note_close(&self, idle_for: Duration, now: Instant) {
+        let micros = u64::try_from(idle_for.as_micros()).unwrap_or(u64::MAX);
+        if self.is_forgotten(now) {
+            self.least_micros.store(micros, Ordering::Relaxed);
+        } else {
+            self.least_micros.fetch_min(micros, Ordering::Relaxed);
+        }
+        self.seen_at_secs
+            .store(self.seconds(now), Ordering::Relaxed);
+    }
+
+    /// How long a connection may have been idle to be relied on.
+    pub(super) fn sure(&self, now: Instant) -> Duration {
+        if self.is_forgotten(now) {
+            return SURE_IDLE;
+        }
+        let least = self.least_micros.load(Ordering::Relaxed);
+        SURE_IDLE.min(Duration::from_micros(least) / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_learned_and_forgotten() {
+        let patience = Patience::new();
+        let start = patience.start;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(patience.sure(at(0)), SURE_IDLE);
+        patience.note_close(Duration::from_secs(5), at(1));
+        assert_eq!(patience.sure(at(1)), SURE_IDLE);
+        patience.note_close(Duration::from_millis(50), at(2));
+        patience.note_close(Duration::from_millis(90), at(30));
+        assert_eq!(patience.sure(at(80)), Duration::from_millis(25));
+        assert_eq!(patience.sure(at(90)), SURE_IDLE);
+        patience.note_close(Duration::from_millis(90), at(91));
+        assert_eq!(patience.sure(at(91)), Duration::from_millis(45));
     }
 }

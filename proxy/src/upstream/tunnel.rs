@@ -112,7 +112,7 @@ impl Tunnel {
     }
 
     async fn carry(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.connection.into_driver().await;
+        self.connection.run_out().await;
         let server = self.server.await?;
         let client = self.client.await?;
         copy(client, server).await?;

@@ -32,9 +32,18 @@ pub struct Middleware {
     /// Redirects to another scheme.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_scheme: Option<RedirectScheme>,
+    /// Replaces the whole path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_path: Option<ReplacePath>,
+    /// Replaces what a regular expression finds in the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_path_regex: Option<ReplacePathRegex>,
     /// Takes a prefix off the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<StripPrefix>,
+    /// Takes a prefix off the path that a regular expression finds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_prefix_regex: Option<StripPrefixRegex>,
 }
 
 /// `addPrefix`.
@@ -135,15 +144,41 @@ pub struct RedirectScheme {
     pub permanent: bool,
 }
 
+/// `replacePath`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ReplacePath {
+    /// The new path, escaped as in a URL.
+    pub path: String,
+}
+
+/// `replacePathRegex`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ReplacePathRegex {
+    /// What is replaced; the path is matched with its escapes.
+    pub regex: String,
+    /// By what, with `$1` or `${1}` for what was captured.
+    pub replacement: String,
+}
+
 /// `stripPrefix`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StripPrefix {
     /// The first of these that the path begins with is taken off.
     pub prefixes: Vec<String>,
-    /// v2: whether the rest always begins with a slash; it does when absent.
+    /// v2: whether a slash remains when nothing else does; absent means no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_slash: Option<bool>,
+}
+
+/// `stripPrefixRegex`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StripPrefixRegex {
+    /// The first of these that matches the beginning of the path is taken off.
+    pub regex: Vec<String>,
 }
 
 /// `headers`.
@@ -173,8 +208,10 @@ pub struct Headers {
     /// CORS: headers that a script may read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access_control_expose_headers: Vec<String>,
-    /// CORS: seconds that a preflight's answer may be kept.
-    pub access_control_max_age: i64,
+    /// CORS: seconds that a preflight's answer may be kept; absent means
+    /// that nothing is said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_control_max_age: Option<i64>,
     /// Whether `Vary: Origin` is added.
     pub add_vary_header: bool,
     /// Hosts that are served; empty means all.
@@ -186,9 +223,9 @@ pub struct Headers {
     /// Header and value that say that the client came by TLS.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ssl_proxy_headers: BTreeMap<String, String>,
-    /// `max-age` of Strict-Transport-Security; 0 means no such header.
-    #[serde(rename = "stsSeconds")]
-    pub sts_seconds: i64,
+    /// `max-age` of Strict-Transport-Security; absent or 0 means no such header.
+    #[serde(rename = "stsSeconds", skip_serializing_if = "Option::is_none")]
+    pub sts_seconds: Option<i64>,
     /// `includeSubDomains` in Strict-Transport-Security.
     #[serde(rename = "stsIncludeSubdomains")]
     pub sts_include_subdomains: bool,

@@ -141,6 +141,21 @@ pub struct SwarmProvider {
     /// Basic authentication towards the engine.
     #[serde(skip_serializing)]
     pub password: String,
+    /// Whether it was written as `providers.docker` with `swarmMode`: then its
+    /// objects are `name@docker`, as in Traefik v2.
+    #[serde(skip)]
+    pub is_docker_swarm_mode: bool,
+}
+
+impl SwarmProvider {
+    /// The provider's name, as it stands behind the `@` of its objects.
+    pub fn name(&self) -> &'static str {
+        if self.is_docker_swarm_mode {
+            "docker"
+        } else {
+            "swarm"
+        }
+    }
 }
 
 impl Default for SwarmProvider {
@@ -159,6 +174,7 @@ impl Default for SwarmProvider {
             tls: None,
             username: String::new(),
             password: String::new(),
+            is_docker_swarm_mode: false,
         }
     }
 }

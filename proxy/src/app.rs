@@ -1,0 +1,140 @@
+//! The composition root: everything is made here, in the order in which it is needed.
+//!
+//! Providers speak first, then the entry points open, so that a proxy that has
+//! just started does not answer 404 for sites that it has not heard of yet. The
+//! control plane runs on the runtime that calls [`run`]; the data plane has
+//! threads of its own.
+
+mod control;
+mod live;
+mod parts;
+mod sources;
+
+pub use control::log_problem;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tidegate_shared::shutdown::{Shutdown, Stage};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::control::Control;
+use self::live::Live;
+use self::parts::App;
+use self::sources::Sources;
+use crate::config::startup::StaticConfig;
+use crate::entry_point::{self, Workers};
+use crate::observe::{self, AccessLog};
+use crate::provider::{ProviderError, aggregate};
+use crate::tls::CertificateError;
+
+/// How long the entry points wait for every provider to speak. An engine that
+/// is away for longer must not keep what other providers know from being served.
+const FIRST_CONFIGURATION: Duration = Duration::from_secs(5);
+
+/// How long the access log may take to write its last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The proxy can't start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A provider's settings can't be obeyed.
+    #[error("provider {name} can't start")]
+    Provider {
+        /// The provider.
+        name: &'static str,
+        /// Why not.
+        source: ProviderError,
+    },
+    /// No default certificate could be made.
+    #[error("no default certificate")]
+    Certificate(#[from] CertificateError),
+    /// The metrics' settings can't be obeyed.
+    #[error("metrics can't start")]
+    Metrics(#[from] observe::MetricsError),
+    /// The access log can't be written.
+    #[error("the access log can't start")]
+    AccessLog(#[from] observe::AccessLogError),
+    /// An entry point can't be opened.
+    #[error(transparent)]
+    EntryPoint(#[from] entry_point::StartError),
+}
+
+/// What reaches a running proxy from outside.
+#[derive(Debug)]
+pub struct Signals {
+    /// The end of the process.
+    pub shutdown: Shutdown,
+    /// Counts requests to read files again.
+    pub reload: watch::Receiver<u64>,
+    /// Counts requests to open log files again.
+    pub reopen: watch::Receiver<u64>,
+}
+
+/// Runs the proxy until it is told to stop and has stopped.
+///
+/// # Errors
+/// If it can't start.
+pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartError> {
+    let (app, builder) = App::make(Arc::new(config))?;
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let sources = Sources::start(&app.config, &signals.reload, &stop, &mut tasks)?;
+    if let Some(metrics) = &app.metrics {
+        metrics.attach(Arc::new(Live {
+            snapshot: Arc::clone(&app.snapshot),
+            providers: sources.health,
+        }));
+    }
+    let throttle = app.config.providers.providers_throttle_duration.0;
+    let (published, merged) = watch::channel(Arc::default());
+    tasks.spawn(aggregate::run(sources.updates, published, throttle));
+    let cell = Arc::clone(&app.snapshot);
+    let (control, applied) = Control::new(builder, cell, app.metrics.clone());
+    tasks.spawn(control.run(merged));
+    if let Some(log) = app.access_log.clone() {
+        tasks.spawn(reopen(signals.reopen, log));
+    }
+    let mut shutdown = signals.shutdown;
+    tokio::select! {
+        () = all_have_spoken(applied, sources.expected) => {}
+        () = shutdown.reached(Stage::Draining) => {}
+    }
+    let workers = Workers::start(app.entry_points(), app.worker_count())?;
+    shutdown.reached(Stage::Draining).await;
+    app.terminating.begin();
+    workers.drain(shutdown.reached(Stage::Immediate)).await;
+    stop.cancel();
+    tasks.shutdown().await;
+    if let Some(log) = &app.access_log {
+        log.close(LAST_LINES);
+    }
+    info!("Stopped");
+    Ok(())
+}
+
+/// Resolves when every provider's word is in force, or has had its time.
+async fn all_have_spoken(
+    mut applied: watch::Receiver<BTreeSet<Arc<str>>>,
+    expected: BTreeSet<Arc<str>>,
+) {
+    let all = applied.wait_for(|applied| expected.is_subset(applied));
+    if timeout(FIRST_CONFIGURATION, all).await.is_err() {
+        let missing: Vec<Arc<str>> = expected.difference(&applied.borrow()).cloned().collect();
+        warn!(providers = ?missing, "Serving without having heard of every provider");
+    }
+}
+
+/// Opens log files again each time that is asked for.
+async fn reopen(mut requests: watch::Receiver<u64>, log: Arc<AccessLog>) {
+    while requests.changed().await.is_ok() {
+        log.reopen();
+    }
+}

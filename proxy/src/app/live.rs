@@ -1,0 +1,98 @@
+//! What is true right now, for whoever asks: scrapes and the API.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::observe::{CertificateSample, LiveState, ProviderSample, ServerSample, ServiceSample};
+use crate::provider::ProviderHealth;
+use crate::service::Servers;
+use crate::snapshot::SnapshotCell;
+
+/// An engine that has not answered for so long can't be reached: it is asked
+/// about once a second.
+const STALE: Duration = Duration::from_secs(5);
+
+/// The snapshot in force and the engines behind it.
+pub(super) struct Live {
+    pub(super) snapshot: Arc<SnapshotCell>,
+    pub(super) providers: Vec<(&'static str, Arc<ProviderHealth>)>,
+}
+
+impl Live {
+    /// Calls `take` with each balanced service and its full name.
+    fn each_service(&self, mut take: impl FnMut(&Arc<str>, &Servers)) {
+        let snapshot = self.snapshot.load();
+        for (name, service) in &snapshot.report.services {
+            if let Some(servers) = &service.servers {
+                take(&name.as_str().into(), servers);
+            }
+        }
+    }
+}
+
+impl LiveState for Live {
+    fn servers(&self) -> Vec<ServerSample> {
+        let mut samples = Vec::new();
+        self.each_service(|service, servers| {
+            samples.extend(servers.servers().iter().map(|server| ServerSample {
+                service: Arc::clone(service),
+                url: Arc::clone(server.id()),
+                in_flight: server.in_flight(),
+                maxconn: server.limits().max_in_flight,
+                queued: server.queued(),
+                up: server.is_up(),
+            }));
+        });
+        samples
+    }
+
+    fn services(&self) -> Vec<ServiceSample> {
+        let mut samples = Vec::new();
+        self.each_service(|service, servers| {
+            samples.push(ServiceSample {
+                service: Arc::clone(service),
+                queued: u32::try_from(servers.queued()).unwrap_or(u32::MAX),
+            });
+        });
+        samples
+    }
+
+    fn certificates(&self) -> Vec<CertificateSample> {
+        let snapshot = self.snapshot.load();
+        let store = &snapshot.tls.store;
+        let all = store.iter().chain([store.default_certificate()]);
+        all.map(|certificate| {
+            let mut names = certificate.names.clone();
+            names.sort_unstable();
+            CertificateSample {
+                cn: certificate.common_name.clone(),
+                serial: certificate.serial.clone(),
+                sans: names.join(","),
+                not_after: certificate.not_after,
+            }
+        })
+        .collect()
+    }
+
+    fn providers(&self) -> Vec<ProviderSample> {
+        let now = Instant::now();
+        let sample = |(name, health): &(&'static str, Arc<ProviderHealth>)| {
+            let age = health.age(now);
+            ProviderSample {
+                provider: (*name).into(),
+                last_success: age.and_then(|age| SystemTime::now().checked_sub(age)),
+                is_stale: age.is_none_or(|age| age > STALE),
+            }
+        };
+        self.providers.iter().map(sample).collect()
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! The parts that live as long as the process, and the entry points made of them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+
+use ::http::HeaderValue;
+use rustls::server::ClientHello;
+
+use super::StartError;
+use crate::admin::Terminating;
+use crate::config::startup::{self, StaticConfig};
+use crate::entry_point::{ConnectionEvents, Dispatch, EntryPoint};
+use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
+use crate::snapshot::{Builder, Internals, Registry, SnapshotCell};
+use crate::tls::{SelectedConfig, ServerConfigs};
+
+/// What lives as long as the process.
+pub(super) struct App {
+    pub(super) config: Arc<StaticConfig>,
+    pub(super) snapshot: Arc<SnapshotCell>,
+    pub(super) metrics: Option<Arc<Metrics>>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
+    pub(super) terminating: Terminating,
+}
+
+impl App {
+    /// Everything but what listens and what is listened to.
+    pub(super) fn make(config: Arc<StaticConfig>) -> Result<(Self, Builder), StartError> {
+        let metrics = metrics(&config)?;
+        let access_log = match &config.access_log {
+            Some(settings) => Some(Arc::new(AccessLog::start(settings)?)),
+            None => None,
+        };
+        if let (Some(metrics), Some(log)) = (&metrics, &access_log) {
+            metrics.attach_access_log(log);
+        }
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let registry = Registry::new(crypto)?;
+        let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
+        let app = Self {
+            snapshot: Arc::new(SnapshotCell::from_pointee(builder.empty())),
+            config,
+            metrics,
+            access_log,
+            terminating: Terminating::default(),
+        };
+        builder.set_internals(app.internals());
+        Ok((app, builder))
+    }
+
+    pub(super) fn worker_count(&self) -> usize {
+        match self.config.workers {
+            0 => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            count => count,
+        }
+    }
+
+    /// The services that answer for the proxy itself.
+    fn internals(&self) -> Internals {
+        Internals::new()
+    }
+
+    /// The entry points, ready to be opened.
+    pub(super) fn entry_points(&self) -> Vec<EntryPoint> {
+        let server = host_name();
+        self.config
+            .entry_points
+            .iter()
+            .map(|(name, config)| self.entry_point(name, config, &server))
+            .collect()
+    }
+
+    fn entry_point(
+        &self,
+        name: &str,
+        config: &startup::EntryPoint,
+        server: &HeaderValue,
+    ) -> EntryPoint {
+        let name: Arc<str> = name.into();
+        let metrics = self.metrics.as_ref();
+        let recorder = Recorder::new(
+            &name,
+            config.observability.clone(),
+            metrics.map(AsRef::as_ref),
+            self.access_log.clone(),
+        );
+        let dispatch = Dispatch::new(
+            Arc::clone(&name),
+            config,
+            server.clone(),
+            Arc::clone(&self.snapshot),
+            Arc::new(recorder),
+        );
+        let events: Arc<dyn ConnectionEvents> = match metrics {
+            Some(metrics) => Arc::new(Counted {
+                scope: metrics.entry_point(&name),
+                metrics: Arc::clone(metrics),
+            }),
+            None => Arc::new(()),
+        };
+        EntryPoint {
+            name,
+            config: config.clone(),
+            service: Arc::new(dispatch),
+            tls: Some(Arc::new(InForce(Arc::clone(&self.snapshot)))),
+            events,
+        }
+    }
+}
+
+fn metrics(config: &StaticConfig) -> Result<Option<Arc<Metrics>>, StartError> {
+    let Some(metrics) = &config.metrics else {
+        return Ok(None);
+    };
+    let Some(prometheus) = &metrics.prometheus else {
+        return Ok(None);
+    };
+    let metrics = Metrics::new(prometheus, metrics.add_internals)?;
+    Ok(Some(Arc::new(metrics)))
+}
+
+/// The name of this machine; in a container, what the stack file calls it.
+fn host_name() -> HeaderValue {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    HeaderValue::try_from(name.trim()).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+}
+
+/// The TLS settings of the snapshot that is in force when a client says hello.
+#[derive(Debug)]
+struct InForce(Arc<SnapshotCell>);
+
+impl ServerConfigs for InForce {
+    fn select(&self, hello: &ClientHello<'_>) -> Option<SelectedConfig> {
+        self.0.load().tls.select(hello)
+    }
+}
+
+/// Counts an entry point's connections.
+#[derive(Debug)]
+struct Counted {
+    scope: Arc<EntryPointScope>,
+    metrics: Arc<Metrics>,
+}
+
+impl ConnectionEvents for Counted {
+    fn opened(&self) {
+        self.scope.connection_opened();
+    }
+
+    fn closed(&self) {
+        self.scope.connection_closed();
+    }
+
+    fn handshake_failed(&self) {
+        self.scope.handshake_failed();
+    }
+
+    fn panicked(&self) {
+        self.metrics.worker_panicked();
+    }
+}

@@ -1,0 +1,203 @@
+//! Bodies between hyper and the service: with time limits, and in pieces that
+//! keep a slow client cheap.
+//!
+//! Owns the two wrappers. The one around a request's body turns what can go wrong
+//! with it into a [`ProxyError`]; the one around a response's body hands hyper no
+//! more than can be written soon. Neither collects anything.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::state::{State, Ticket};
+use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError};
+
+/// Longest piece of a body that hyper is handed at once.
+const MAX_PIECE: usize = 16 * 1024;
+
+/// A moment that is only watched while something is waited for.
+#[derive(Debug)]
+struct Deadline {
+    at: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn new(at: Option<Instant>) -> Self {
+        Self { at, sleep: None }
+    }
+
+    /// Ready when the moment has passed.
+    fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.at else {
+            return Poll::Pending;
+        };
+        self.sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(at)))
+            .as_mut()
+            .poll(cx)
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    inner: Incoming,
+    deadline: Deadline,
+    exchange: Rc<Exchange>,
+    state: Arc<State>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, ticket: &Ticket, exchange: Rc<Exchange>) -> Self {
+        Self {
+            inner,
+            deadline: Deadline::new(ticket.read_until),
+            exchange,
+            state: Arc::clone(&ticket.state),
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.deadline.poll_passed(cx));
+                return Poll::Ready(Some(Err(ProxyError::new(ErrorKind::ClientTimeout).into())));
+            }
+        };
+        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+            let total = self.exchange.request_bytes.get() + data.len() as u64;
+            self.exchange.request_bytes.set(total);
+        }
+        let is_broken = matches!(frame, Some(Err(_)));
+        if frame.is_none() || (!is_broken && self.inner.is_end_stream()) {
+            self.state.on_body_end();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| explain(error).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A malformed chunk is a bad request, everything else means that the client is gone.
+fn explain(error: hyper::Error) -> ProxyError {
+    let is_malformed = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|source| {
+            matches!(
+                source.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            )
+        });
+    let kind = if is_malformed {
+        ErrorKind::BadRequest
+    } else {
+        ErrorKind::ClientGone
+    };
+    ProxyError::new(kind).because(error)
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    inner: Body,
+    rest: Bytes,
+    deadline: Deadline,
+    ticket: Ticket,
+}
+
+impl ResponseBody {
+    pub(super) fn new(inner: Body, ticket: Ticket) -> Self {
+        Self {
+            inner,
+            rest: Bytes::new(),
+            deadline: Deadline::new(ticket.write_until),
+            ticket,
+        }
+    }
+
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        ready!(self.ticket.state.poll_room(cx));
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(self.piece(rest))));
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| match frame?.into_data() {
+            Ok(data) => Ok(self.piece(data)),
+            Err(other) => Ok(other),
+        }))
+    }
+
+    fn piece(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        if data.len() > MAX_PIECE {
+            self.rest = data.split_off(MAX_PIECE);
+        }
+        self.ticket.state.on_body(data.len());
+        Frame::data(data)
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.poll_inner(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.deadline.poll_passed(cx));
+                Some(Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            }
+        };
+        if matches!(frame, Some(Err(_))) {
+            self.ticket.state.set_failed();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let inner = self.inner.size_hint();
+        let rest = self.rest.len() as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}

@@ -1,0 +1,132 @@
+//! One request on a connection: refused, or passed to the service.
+//!
+//! Owns what is the same for HTTP/1 and HTTP/2: validation, the
+//! [`Exchange`], the limits on a connection's life, and the fence around a
+//! service that panics. It reads no body.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::CONNECTION;
+use ::http::{HeaderValue, StatusCode, Version};
+use futures_util::FutureExt;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use thiserror::Error;
+use tokio::time::timeout_at;
+use tracing::error;
+
+use super::ConnectionEvents;
+use super::body::{RequestBody, ResponseBody};
+use super::state::{State, Ticket};
+use crate::http::validate::{Valid, validate};
+use crate::http::{
+    Body, ConnectionInfo, ErrorKind, Exchange, Request, Response, SharedService, respond,
+};
+
+/// The response was not there in time. Its connection or stream is cut.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("response took longer than the write timeout")]
+pub(super) struct TooLate;
+
+/// Answers the requests of one connection.
+#[derive(Debug)]
+pub(super) struct Handler {
+    pub(super) service: SharedService,
+    pub(super) events: Arc<dyn ConnectionEvents>,
+    pub(super) connection: Rc<ConnectionInfo>,
+    pub(super) state: Arc<State>,
+    pub(super) max_requests: u64,
+    pub(super) max_age: Option<Duration>,
+}
+
+impl Handler {
+    /// Answers `request`. The part before the first await runs when the head is
+    /// complete, so time limits begin there.
+    pub(super) fn answer(
+        self: Rc<Self>,
+        request: hyper::Request<Incoming>,
+    ) -> impl Future<Output = Result<hyper::Response<ResponseBody>, TooLate>> {
+        let ticket = self.state.begin_request(!request.body().is_end_stream());
+        if self.is_last(&ticket) {
+            self.state.set_last();
+        }
+        async move {
+            let version = request.version();
+            let write_until = ticket.write_until;
+            let work = self.respond(request, &ticket);
+            let mut response = match write_until {
+                Some(at) => timeout_at(at, work).await.map_err(|_| TooLate)?,
+                None => work.await,
+            };
+            self.finish(&mut response, version);
+            Ok(response.map(|body| ResponseBody::new(body, ticket)))
+        }
+    }
+
+    fn is_last(&self, ticket: &Ticket) -> bool {
+        (self.max_requests > 0 && ticket.count >= self.max_requests)
+            || self.max_age.is_some_and(|limit| self.state.age() > limit)
+    }
+
+    async fn respond(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> Response {
+        let (mut head, body) = request.into_parts();
+        let host = match validate(&mut head) {
+            Ok(Valid::Request { host }) => host,
+            Ok(Valid::Asterisk) => return respond::empty(StatusCode::OK),
+            Err(status) => {
+                self.refuse(head.version);
+                return respond::status_text(status);
+            }
+        };
+        let exchange = Rc::new(Exchange::new(Rc::clone(&self.connection), &head, &host));
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else {
+            Body::new(RequestBody::new(body, ticket, Rc::clone(&exchange)))
+        };
+        let may_switch = head.extensions.get::<OnUpgrade>().is_some();
+        let request = Request {
+            head,
+            body,
+            exchange,
+        };
+        let call = AssertUnwindSafe(async { self.service.call(request).await });
+        match call.catch_unwind().await {
+            Ok(response) => check_switch(response, may_switch),
+            Err(_) => {
+                error!(entry_point = %self.connection.entry_point, "A service panicked");
+                self.events.panicked();
+                respond::error(&ErrorKind::Internal.into())
+            }
+        }
+    }
+
+    /// After a refusal in HTTP/1 nobody can be sure where the next request begins.
+    fn refuse(&self, version: Version) {
+        if version < Version::HTTP_2 {
+            self.state.set_last();
+        }
+    }
+
+    fn finish(&self, response: &mut Response, version: Version) {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.state.set_free();
+        } else if version < Version::HTTP_2 && self.state.is_last() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
+}
+
+/// Nobody switches protocols unasked.
+fn check_switch(response: Response, may_switch: bool) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+        respond::error(&ErrorKind::BadResponse.into())
+    } else {
+        response
+    }
+}

@@ -1,0 +1,417 @@
+//! One connection, from its first byte to its end.
+//!
+//! Owns the order of things: PROXY header, TLS, HTTP; the settings that hyper
+//! gets; and the one loop that polls a connection, obeys its time limits and
+//! tells it to end. Called by the accept loop, one task for each connection.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use futures_util::FutureExt;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tracing::{debug, error};
+
+use super::handler::Handler;
+use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
+use super::io::{Open, Stream, Watched};
+use super::sniff::{Sniffed, Spoken, sniff};
+use super::state::{Limits, Phase, State};
+use super::{ConnectionEvents, EntryPoint, StartError, Trust, canonical};
+use crate::http::{ConnectionInfo, TlsConnection};
+
+/// What Go adds to the longest head that is configured.
+const HEAD_SLACK: usize = 4096;
+/// hyper's lower bound for its buffer.
+const MIN_BUFFER: usize = 8192;
+/// Longest decoded header list in HTTP/2, where 250 of them may come at once.
+const MAX_HEADER_LIST: usize = 256 * 1024;
+/// Bytes of one request body that a client may send ahead.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// Bytes of all request bodies of a connection that a client may send ahead.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Bytes of one response body that wait for the client's window.
+const SEND_BUFFER: usize = 32 * 1024;
+/// How long a connection that never asked anything is kept when the entry point closes.
+const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long an HTTP/2 client that was told to go may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What all connections of an entry point have in common.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) entry_point: EntryPoint,
+    limits: Limits,
+    trusted: Trust,
+    /// Who may send PROXY headers; nobody does if there is none.
+    proxies: Option<Trust>,
+    http1: http1::Builder,
+    http2: http2::Builder<Local>,
+}
+
+impl Settings {
+    pub(super) fn new(entry_point: EntryPoint) -> Result<Self, StartError> {
+        let (name, config) = (&entry_point.name, &entry_point.config);
+        let forwarded = &config.forwarded_headers;
+        let proxies = config
+            .proxy_protocol
+            .as_ref()
+            .map(|proxies| Trust::new(name, proxies.insecure, &proxies.trusted_ips))
+            .transpose()?;
+        Ok(Self {
+            limits: Limits::from(&config.transport.responding_timeouts),
+            trusted: Trust::new(name, forwarded.insecure, &forwarded.trusted_ips)?,
+            proxies,
+            http1: http1_builder(config.http.max_header_bytes),
+            http2: http2_builder(
+                Arc::clone(&entry_point.events),
+                config.http.max_header_bytes,
+                config.http2.max_concurrent_streams,
+            ),
+            entry_point,
+        })
+    }
+}
+
+fn http1_builder(max_header_bytes: usize) -> http1::Builder {
+    let max_head = max_header_bytes.saturating_add(HEAD_SLACK);
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_header_size(max_head)
+        .max_buf_size(max_head.max(MIN_BUFFER));
+    builder
+}
+
+fn http2_builder(
+    events: Arc<dyn ConnectionEvents>,
+    max_header_bytes: usize,
+    max_streams: u32,
+) -> http2::Builder<Local> {
+    let max_list = u32::try_from(max_header_bytes.min(MAX_HEADER_LIST)).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(Local { events });
+    builder
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(max_list)
+        .max_concurrent_streams(max_streams);
+    builder
+}
+
+/// Runs the streams of an HTTP/2 connection on the worker that accepted it.
+#[derive(Clone, Debug)]
+struct Local {
+    events: Arc<dyn ConnectionEvents>,
+}
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        let events = Arc::clone(&self.events);
+        spawn_local(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                error!("A response body panicked");
+                events.panicked();
+            }
+        });
+    }
+}
+
+/// Serves one accepted connection until it ends, and fences its panics in.
+pub(super) async fn serve(
+    settings: Rc<Settings>,
+    socket: TcpStream,
+    open: Open,
+    closing: CancellationToken,
+) {
+    let events = Arc::clone(&settings.entry_point.events);
+    let work = AssertUnwindSafe(run(settings, socket, open, closing));
+    if work.catch_unwind().await.is_err() {
+        error!("A connection panicked");
+        events.panicked();
+    }
+}
+
+async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: CancellationToken) {
+    let accepted = Instant::now();
+    let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+        return;
+    };
+    let Some(sniffed) = first_bytes(&settings, socket, accepted, &closing).await else {
+        return;
+    };
+    let (client, local) = settle_addresses(&settings, &sniffed, peer, local);
+    let Some((stream, tls)) = secure(&settings, sniffed).await else {
+        return;
+    };
+    let is_http2 = match &stream {
+        (Stream::Plain(_), spoken) => *spoken == Spoken::Http2,
+        (Stream::Tls(stream), _) => is_http2(stream),
+    };
+    let opened = if tls.is_some() {
+        Instant::now()
+    } else {
+        accepted
+    };
+    let state = Arc::new(State::new(opened, settings.limits, is_http2));
+    let handler = Rc::new(Handler {
+        service: Arc::clone(&settings.entry_point.service),
+        events: Arc::clone(&settings.entry_point.events),
+        connection: Rc::new(info(&settings, client, local, tls)),
+        state: Arc::clone(&state),
+        max_requests: settings
+            .entry_point
+            .config
+            .transport
+            .keep_alive_max_requests,
+        max_age: settings
+            .entry_point
+            .config
+            .transport
+            .keep_alive_max_time
+            .limit(),
+    });
+    let io = TokioIo::new(Watched::new(stream.0, Arc::clone(&state), open));
+    let service =
+        service_fn(move |request: hyper::Request<Incoming>| Rc::clone(&handler).answer(request));
+    if is_http2 {
+        let connection = settings.http2.serve_connection(io, service);
+        drive(pin!(connection), &state, &closing).await;
+    } else {
+        let connection = settings.http1.serve_connection(io, service).with_upgrades();
+        drive(pin!(connection), &state, &closing).await;
+    }
+}
+
+/// Waits for the first bytes, but not for ever, and not long once the entry point closes.
+async fn first_bytes(
+    settings: &Settings,
+    socket: TcpStream,
+    accepted: Instant,
+    closing: &CancellationToken,
+) -> Option<Sniffed> {
+    let sniffing = sniff(socket, settings.proxies.is_some());
+    let last_call = async {
+        closing.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    };
+    let limit = async {
+        match settings.limits.read {
+            Some(limit) => sleep_until(accepted + limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        sniffed = sniffing => sniffed
+            .inspect_err(|error| debug!(%error, "A connection said nothing of use"))
+            .ok(),
+        () = last_call => None,
+        () = limit => None,
+    }
+}
+
+/// The client and what it connected to: as the PROXY header says if its sender is believed.
+fn settle_addresses(
+    settings: &Settings,
+    sniffed: &Sniffed,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> (SocketAddr, SocketAddr) {
+    let (peer, local) = (canonical(peer), canonical(local));
+    let is_believed = settings
+        .proxies
+        .as_ref()
+        .is_some_and(|proxies| proxies.includes(peer));
+    match sniffed.proxied {
+        Some(told) if is_believed => (canonical(told.source), canonical(told.destination)),
+        _ => (peer, local),
+    }
+}
+
+/// Does the TLS handshake if the client wants one.
+async fn secure(
+    settings: &Settings,
+    sniffed: Sniffed,
+) -> Option<((Stream, Spoken), Option<TlsConnection>)> {
+    let configs = match &settings.entry_point.tls {
+        Some(configs) if sniffed.spoken == Spoken::Tls => configs,
+        _ => return Some(((Stream::Plain(sniffed.socket), sniffed.spoken), None)),
+    };
+    let until = Instant::now() + HANDSHAKE_TIMEOUT;
+    let failure = match timeout_at(until, handshake(sniffed.socket, configs.as_ref())).await {
+        Ok(Ok((stream, agreed))) => {
+            return Some(((Stream::Tls(Box::new(stream)), Spoken::Tls), Some(agreed)));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "timeout".to_owned(),
+    };
+    debug!(entry_point = %settings.entry_point.name, error = failure, "A TLS handshake failed");
+    settings.entry_point.events.handshake_failed();
+    None
+}
+
+fn info(
+    settings: &Settings,
+    client: SocketAddr,
+    local: SocketAddr,
+    tls: Option<TlsConnection>,
+) -> ConnectionInfo {
+    ConnectionInfo {
+        entry_point: Arc::clone(&settings.entry_point.name),
+        client,
+        client_ip: HeaderValue::try_from(client.ip().to_string())
+            .expect("an address is printable ASCII"),
+        local,
+        is_trusted: settings.trusted.includes(client),
+        appends_forwarded_for: !settings
+            .entry_point
+            .config
+            .forwarded_headers
+            .not_append_x_forwarded_for,
+        tls,
+    }
+}
+
+/// What both of hyper's connections can do.
+trait Connection: Future<Output = hyper::Result<()>> {
+    fn say_goodbye(self: Pin<&mut Self>);
+}
+
+impl<S> Connection for http1::UpgradeableConnection<TokioIo<Watched>, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = super::body::ResponseBody>,
+    S::Error: Into<crate::http::BodyError>,
+{
+    fn say_goodbye(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S> Connection for http2::Connection<TokioIo<Watched>, S, Local>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = super::body::ResponseBody>,
+    S::Future: 'static,
+    S::Error: Into<crate::http::BodyError>,
+{
+    fn say_goodbye(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Polls a connection to its end.
+async fn drive<C: Connection>(
+    mut connection: Pin<&mut C>,
+    state: &State,
+    closing: &CancellationToken,
+) {
+    let mut closing = pin!(closing.cancelled());
+    let mut driver = Driver::default();
+    let end = std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            match driver.poll(state, closing.as_mut(), cx) {
+                Poll::Ready(Next::SayGoodbye) => connection.as_mut().say_goodbye(),
+                Poll::Ready(Next::Cut) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    if let Err(error) = end.await {
+        debug!(%error, "A connection ended with an error");
+    }
+}
+
+/// What is to be done to a connection.
+enum Next {
+    SayGoodbye,
+    Cut,
+}
+
+#[derive(Debug, Default)]
+struct Driver {
+    is_closing: bool,
+    said_goodbye: bool,
+    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Driver {
+    fn poll(
+        &mut self,
+        state: &State,
+        closing: Pin<&mut WaitForCancellationFuture<'_>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Next> {
+        if !self.is_closing && closing.poll(cx).is_ready() {
+            self.is_closing = true;
+            state.set_last();
+            if !state.is_http2() && !state.has_read() {
+                state.hurry(LAST_CALL);
+            }
+        }
+        if state.is_last() && !self.said_goodbye && may_say_goodbye(state) {
+            self.say_goodbye(state);
+            return Poll::Ready(Next::SayGoodbye);
+        }
+        self.poll_deadline(state, cx)
+    }
+
+    fn say_goodbye(&mut self, state: &State) {
+        self.said_goodbye = true;
+        if state.phase() == Phase::Idle {
+            state.hurry(FAREWELL);
+        }
+    }
+
+    /// One timer serves all limits: it is only set anew when a limit ends earlier
+    /// than it rings, and when it has rung too early.
+    fn poll_deadline(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<Next> {
+        loop {
+            let Some(deadline) = state.deadline() else {
+                return Poll::Pending;
+            };
+            let (rings, sleep) = self
+                .alarm
+                .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
+            if *rings > deadline {
+                *rings = deadline;
+                sleep.as_mut().reset(deadline);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if *rings >= deadline {
+                break;
+            }
+            *rings = deadline;
+            sleep.as_mut().reset(deadline);
+        }
+        if state.is_http2() && !self.said_goodbye {
+            self.say_goodbye(state);
+            state.extend(FAREWELL);
+            return Poll::Ready(Next::SayGoodbye);
+        }
+        Poll::Ready(Next::Cut)
+    }
+}
+
+/// hyper drops an HTTP/1 connection that has not asked anything yet. One whose
+/// request is on its way is answered first, with `Connection: close`.
+fn may_say_goodbye(state: &State) -> bool {
+    state.is_http2() || state.phase() != Phase::Head
+}

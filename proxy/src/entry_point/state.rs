@@ -1,0 +1,375 @@
+//! What the parts of one connection tell each other: where it is in its life,
+//! until when that may last, and how much waits to be written.
+//!
+//! The socket wrapper, the handler and the bodies report; the task that drives
+//! the connection reads. Only one thread touches it at a time; the atomics are
+//! there because hyper moves the socket of an upgraded connection in a `Send` box.
+//!
+//! Phases of HTTP/1, and who moves them:
+//! `Head` -(handler)-> `Busy` -(ticket dropped)-> `Answered` -(flushed)-> `Idle`
+//! -(bytes read)-> `Head`. From `Busy` the handler may go to `Free` (upgraded),
+//! and from anywhere a shutdown of the socket goes to `Lingering`. HTTP/2 knows
+//! only `Busy` (streams are open) and `Idle`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use crate::config::startup::RespondingTimeouts;
+
+/// How many bytes of bodies hyper may hold unwritten on an HTTP/1 connection.
+const MAX_UNWRITTEN: usize = 32 * 1024;
+
+/// How long unread bytes of a client are taken in after the last response, so
+/// that a reset does not destroy that response on its way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Time limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) read: Option<Duration>,
+    pub(super) write: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+}
+
+impl From<&RespondingTimeouts> for Limits {
+    fn from(timeouts: &RespondingTimeouts) -> Self {
+        Self {
+            read: timeouts.read_timeout.limit(),
+            write: timeouts.write_timeout.limit(),
+            idle: timeouts.idle_timeout.limit(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Head,
+    Busy,
+    Answered,
+    Idle,
+    Lingering,
+    Free,
+}
+
+impl Phase {
+    const ALL: [Self; 6] = [
+        Self::Head,
+        Self::Busy,
+        Self::Answered,
+        Self::Idle,
+        Self::Lingering,
+        Self::Free,
+    ];
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    opened: Instant,
+    limits: Limits,
+    is_http2: bool,
+    phase: AtomicU8,
+    /// Nanoseconds since `opened`; 0 is none.
+    deadline: AtomicU64,
+    /// When the first byte of the present request came, as `deadline`.
+    head_began: AtomicU64,
+    unwritten: AtomicUsize,
+    written: AtomicWaker,
+    requests: AtomicU64,
+    streams: AtomicUsize,
+    has_read: AtomicBool,
+    has_eof: AtomicBool,
+    is_body_open: AtomicBool,
+    has_failed: AtomicBool,
+    is_last: AtomicBool,
+}
+
+impl State {
+    /// A connection that was accepted at `opened` and speaks HTTP now.
+    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool) -> Self {
+        let state = Self {
+            opened,
+            limits,
+            is_http2,
+            phase: AtomicU8::new(Phase::Head as u8),
+            deadline: AtomicU64::new(0),
+            head_began: AtomicU64::new(0),
+            unwritten: AtomicUsize::new(0),
+            written: AtomicWaker::new(),
+            requests: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            has_read: AtomicBool::new(false),
+            has_eof: AtomicBool::new(false),
+            is_body_open: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            is_last: AtomicBool::new(false),
+        };
+        if is_http2 {
+            state.enter(Phase::Idle, limits.idle);
+        } else {
+            state.begin_head();
+        }
+        state
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        Phase::ALL
+            .get(usize::from(self.phase.load(Relaxed)))
+            .copied()
+            .unwrap_or(Phase::Free)
+    }
+
+    fn enter(&self, phase: Phase, limit: Option<Duration>) {
+        self.phase.store(phase as u8, Relaxed);
+        let deadline = limit.map_or(0, |limit| self.nanos().saturating_add(nanos(limit)));
+        self.deadline.store(deadline, Relaxed);
+    }
+
+    fn begin_head(&self) {
+        self.head_began.store(self.nanos(), Relaxed);
+        self.enter(Phase::Head, self.limits.read);
+    }
+
+    fn nanos(&self) -> u64 {
+        nanos(self.opened.elapsed()).max(1)
+    }
+
+    /// Until when the present phase may last.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.deadline.load(Relaxed) {
+            0 => None,
+            nanos => Some(self.opened + Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Makes the present phase end after `limit` at the latest.
+    pub(super) fn hurry(&self, limit: Duration) {
+        let latest = self.nanos().saturating_add(nanos(limit));
+        let deadline = self.deadline.load(Relaxed);
+        if deadline == 0 || deadline > latest {
+            self.deadline.store(latest, Relaxed);
+        }
+    }
+
+    /// Makes the present phase last `limit` from now.
+    pub(super) fn extend(&self, limit: Duration) {
+        self.deadline
+            .store(self.nanos().saturating_add(nanos(limit)), Relaxed);
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// `count` bytes came from the client; 0 is the end.
+    pub(super) fn on_read(&self, count: usize) {
+        if count == 0 {
+            self.has_eof.store(true, Relaxed);
+            return;
+        }
+        self.has_read.store(true, Relaxed);
+        if !self.is_http2 && self.phase() == Phase::Idle {
+            self.begin_head();
+        }
+    }
+
+    /// Whether the client has sent anything in HTTP yet.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.load(Relaxed)
+    }
+
+    /// Everything that hyper had to write is written.
+    pub(super) fn on_flush(&self) {
+        if self.unwritten.swap(0, Relaxed) > 0 {
+            self.written.wake();
+        }
+        if self.phase() == Phase::Answered {
+            self.enter(Phase::Idle, self.limits.idle);
+        }
+    }
+
+    /// Ready when a body may give hyper more bytes.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_http2 || self.unwritten.load(Relaxed) < MAX_UNWRITTEN {
+            return Poll::Ready(());
+        }
+        self.written.register(cx.waker());
+        Poll::Pending
+    }
+
+    /// A body gave hyper `count` bytes.
+    pub(super) fn on_body(&self, count: usize) {
+        if !self.is_http2 {
+            self.unwritten.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin_request(self: &Arc<Self>, has_body: bool) -> Ticket {
+        let now = Instant::now();
+        let count = self.requests.fetch_add(1, Relaxed) + 1;
+        self.streams.fetch_add(1, Relaxed);
+        let read_began = if self.is_http2 {
+            now
+        } else {
+            self.is_body_open.store(has_body, Relaxed);
+            self.opened + Duration::from_nanos(self.head_began.load(Relaxed))
+        };
+        let conn_limit = if self.is_http2 {
+            None
+        } else {
+            self.limits.write
+        };
+        self.enter(Phase::Busy, conn_limit);
+        Ticket {
+            count,
+            read_until: self.limits.read.map(|limit| read_began + limit),
+            write_until: self.limits.write.map(|limit| now + limit),
+            state: Arc::clone(self),
+        }
+    }
+
+    fn end_request(&self) {
+        let open = self.streams.fetch_sub(1, Relaxed) - 1;
+        if self.phase() != Phase::Busy || open > 0 {
+            return;
+        }
+        if self.is_http2 {
+            self.enter(Phase::Idle, self.limits.idle);
+        } else {
+            // The time limit for writing lasts until everything is flushed.
+            self.phase.store(Phase::Answered as u8, Relaxed);
+        }
+    }
+
+    /// The whole body of the present request was read.
+    pub(super) fn on_body_end(&self) {
+        self.is_body_open.store(false, Relaxed);
+    }
+
+    /// The protocol was switched; from now on no limit holds.
+    pub(super) fn set_free(&self) {
+        self.enter(Phase::Free, None);
+    }
+
+    /// A response ended early. The client must see that.
+    pub(super) fn set_failed(&self) {
+        if !self.is_http2 {
+            self.has_failed.store(true, Relaxed);
+        }
+    }
+
+    /// Whether a response ended early.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
+    /// No request shall follow the present ones.
+    pub(super) fn set_last(&self) {
+        self.is_last.store(true, Relaxed);
+    }
+
+    /// Whether no request shall follow.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.load(Relaxed)
+    }
+
+    /// The way to the client is shut. Says whether bytes of the client that
+    /// nobody wants should be waited for.
+    pub(super) fn begin_linger(&self) -> bool {
+        let is_reading = match self.phase() {
+            Phase::Lingering => return true,
+            Phase::Head => self.has_read(),
+            _ => self.is_body_open.load(Relaxed),
+        };
+        let lingers = is_reading && !self.is_http2 && !self.has_eof.load(Relaxed);
+        if lingers {
+            self.enter(Phase::Lingering, Some(LINGER));
+        }
+        lingers
+    }
+
+    /// How long the connection has lived.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A request that is being answered; dropped when its response is all handed over.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// The how-manieth request of its connection it is, from 1.
+    pub(super) count: u64,
+    /// Until when its body must have been read.
+    pub(super) read_until: Option<Instant>,
+    /// Until when its response must have been written.
+    pub(super) write_until: Option<Instant>,
+    pub(super) state: Arc<State>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.state.end_request();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        read: Some(Duration::from_secs(60)),
+        write: None,
+        idle: Some(Duration::from_secs(180)),
+    };
+
+    fn left(state: &State) -> Option<u64> {
+        let deadline = state.deadline()?;
+        Some((deadline - Instant::now()).as_millis().div_ceil(1000) as u64)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http1_connection_goes_round() {
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
+        let ticket = state.begin_request(true);
+        assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
+        drop(ticket);
+        assert_eq!(state.phase(), Phase::Answered);
+        state.on_flush();
+        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
+        state.on_read(1);
+        assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_is_idle_without_streams() {
+        let state = Arc::new(State::new(Instant::now(), LIMITS, true));
+        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
+        let (one, two) = (state.begin_request(false), state.begin_request(false));
+        drop(one);
+        assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
+        drop(two);
+        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgraded_connection_is_free() {
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        let ticket = state.begin_request(false);
+        state.set_free();
+        drop(ticket);
+        state.on_flush();
+        state.on_read(5);
+        assert_eq!((state.phase(), left(&state)), (Phase::Free, None));
+    }
+}

@@ -1,0 +1,303 @@
+//! What must be refused of a request although its parser lets it through.
+//!
+//! Owns the rules of RFC 9110, 9112 and 9113 about targets, hosts, framing and
+//! expectations, and brings what is left into one form: an origin-form target,
+//! and exactly one `Host`. Everything behind the entry point relies on that. It
+//! does no I/O and answers nothing.
+
+use ::http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use ::http::request::Parts;
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{HeaderValue, Method, StatusCode, Uri, Version};
+
+/// A request that may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Valid {
+    /// It goes to a router. The host is as it was written, with its port;
+    /// empty only for HTTP/1.0.
+    Request {
+        /// The host asked for.
+        host: Box<str>,
+    },
+    /// `OPTIONS *`: it asks about the proxy itself.
+    Asterisk,
+}
+
+/// Checks the head of a request and normalises it: the target becomes
+/// origin-form, and `Host` is there exactly once unless an HTTP/1.0 request had none.
+///
+/// # Errors
+/// The status that the client must get; its connection must be closed then,
+/// because the two sides may disagree on where the request ends.
+pub fn validate(head: &mut Parts) -> Result<Valid, StatusCode> {
+    if head.method == Method::CONNECT {
+        return Err(StatusCode::NOT_IMPLEMENTED);
+    }
+    check_framing(head)?;
+    check_expectation(head)?;
+    let host = check_host(head)?;
+    if head.uri.path() == "*" {
+        return if head.method == Method::OPTIONS {
+            Ok(Valid::Asterisk)
+        } else {
+            Err(StatusCode::BAD_REQUEST)
+        };
+    }
+    make_origin_form(head)?;
+    Ok(Valid::Request { host })
+}
+
+/// One framing only (RFC 9112 section 6.1). Other codings than `chunked` are
+/// not spoken, and HTTP/1.0 has none; in HTTP/2 the header is malformed.
+fn check_framing(head: &Parts) -> Result<(), StatusCode> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    if head.version != Version::HTTP_11 || head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !is_chunked || codings.next().is_some() {
+        return Err(StatusCode::NOT_IMPLEMENTED);
+    }
+    Ok(())
+}
+
+/// RFC 9110 section 10.1.1: HTTP/1.0 knows no expectations, others only one.
+fn check_expectation(head: &Parts) -> Result<(), StatusCode> {
+    if head.version == Version::HTTP_10 {
+        return Ok(());
+    }
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if head.headers.get_all(EXPECT).iter().all(is_known) {
+        Ok(())
+    } else {
+        Err(StatusCode::EXPECTATION_FAILED)
+    }
+}
+
+/// The host that the request is for. `Host` and the target must agree
+/// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn check_host(head: &mut Parts) -> Result<Box<str>, StatusCode> {
+    let mut values = head.headers.get_all(HOST).iter();
+    let header = values.next().map(host_text).transpose()?;
+    if values.next().is_some() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let Some(authority) = head.uri.authority() else {
+        return match header {
+            Some(host) => Ok(host.into()),
+            None if head.version == Version::HTTP_10 => Ok(Box::default()),
+            None => Err(StatusCode::BAD_REQUEST),
+        };
+    };
+    check_authority(authority, head.uri.scheme())?;
+    let default_port = default_port(head.uri.scheme());
+    let host: Box<str> = authority.as_str().into();
+    match header {
+        Some(header) if is_same_host(header, &host, default_port) => {}
+        Some(_) => return Err(StatusCode::BAD_REQUEST),
+        None if head.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
+        None => {
+            let value = HeaderValue::from_str(&host).map_err(|_| StatusCode::BAD_REQUEST)?;
+            head.headers.insert(HOST, value);
+        }
+    }
+    Ok(host)
+}
+
+fn check_authority(authority: &Authority, scheme: Option<&Scheme>) -> Result<(), StatusCode> {
+    let is_web = scheme.is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    if is_web && is_host(authority.as_str()) {
+        Ok(())
+    } else {
+        Err(StatusCode::BAD_REQUEST)
+    }
+}
+
+fn host_text(value: &HeaderValue) -> Result<&str, StatusCode> {
+    value
+        .to_str()
+        .ok()
+        .filter(|text| is_host(text))
+        .ok_or(StatusCode::BAD_REQUEST)
+}
+
+/// Whether `text` is a host with or without a port. Sub-delimiters, which a name
+/// may hold by RFC 3986 and never does, are refused: some servers split at them.
+fn is_host(text: &str) -> bool {
+    let (name, port) = split_port(text);
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= 5 && is_name(name)
+}
+
+fn is_name(name: &str) -> bool {
+    if let Some(inner) = name.strip_prefix('[') {
+        return inner
+            .strip_suffix(']')
+            .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
+    }
+    let is_fine =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
+    !name.is_empty() && name.bytes().all(is_fine)
+}
+
+/// The name and the port, which may be empty.
+fn split_port(text: &str) -> (&str, &str) {
+    match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (text, ""),
+    }
+}
+
+fn default_port(scheme: Option<&Scheme>) -> &'static str {
+    if scheme == Some(&Scheme::HTTPS) {
+        "443"
+    } else {
+        "80"
+    }
+}
+
+fn is_same_host(one: &str, other: &str, default_port: &str) -> bool {
+    let ((name, port), (other_name, other_port)) = (split_port(one), split_port(other));
+    let or_default = |port| match port {
+        "" => default_port,
+        port => port,
+    };
+    name.eq_ignore_ascii_case(other_name) && or_default(port) == or_default(other_port)
+}
+
+fn make_origin_form(head: &mut Parts) -> Result<(), StatusCode> {
+    let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if !target.starts_with('/') && !target.starts_with('?') {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    if head.uri.authority().is_none() {
+        return Ok(());
+    }
+    let parts = std::mem::take(&mut head.uri).into_parts();
+    let target = parts
+        .path_and_query
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.uri = Uri::from(target);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::Request;
+
+    use super::*;
+
+    fn head(version: Version, method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut builder = Request::builder()
+            .version(version)
+            .method(method)
+            .uri(target);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    fn check(head: &mut Parts) -> Result<String, u16> {
+        match validate(head) {
+            Ok(Valid::Request { host }) => Ok(host.into_string()),
+            Ok(Valid::Asterisk) => Ok("*".to_owned()),
+            Err(status) => Err(status.as_u16()),
+        }
+    }
+
+    #[test]
+    fn http1_hosts_and_targets() {
+        let ok = |host: &str| Ok(host.to_owned());
+        type Row = (
+            &'static str,
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Result<String, u16>,
+        );
+        let rows: [Row; 24] = [
+            ("GET", "/", &[("host", "a.example")], ok("a.example")),
+            ("GET", "/", &[("host", "A.example:81")], ok("A.example:81")),
+            ("GET", "/", &[("host", "[::1]:81")], ok("[::1]:81")),
+            ("GET", "/", &[("host", "a:")], ok("a:")),
+            ("TRACE", "/", &[("host", "a")], ok("a")),
+            ("OPTIONS", "*", &[("host", "a")], ok("*")),
+            ("GET", "*", &[("host", "a")], Err(400)),
+            ("GET", "/", &[], Err(400)),
+            ("GET", "/", &[("host", "a"), ("host", "a")], Err(400)),
+            ("GET", "/", &[("host", "")], Err(400)),
+            ("GET", "/", &[("host", "u@a")], Err(400)),
+            ("GET", "/", &[("host", "a/b")], Err(400)),
+            ("GET", "/", &[("host", "a b")], Err(400)),
+            ("GET", "/", &[("host", "a,b")], Err(400)),
+            ("GET", "/", &[("host", "a:x")], Err(400)),
+            ("GET", "/", &[("host", "[::1")], Err(400)),
+            ("GET", "http://a/x", &[("host", "a")], ok("a")),
+            ("GET", "http://a/x", &[("host", "A:80")], ok("a")),
+            ("GET", "http://a/x", &[("host", "b")], Err(400)),
+            ("GET", "http://a/x", &[], Err(400)),
+            ("GET", "http://u@a/x", &[("host", "u@a")], Err(400)),
+            ("GET", "ftp://a/x", &[("host", "a")], Err(400)),
+            ("GET", "a:80", &[("host", "a")], Err(400)),
+            ("CONNECT", "a:80", &[("host", "a")], Err(501)),
+        ];
+        for (method, target, headers, expected) in rows {
+            let mut head = head(Version::HTTP_11, method, target, headers);
+            assert_eq!(check(&mut head), expected, "{method} {target} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn framing_and_expectations() {
+        type Row = (Version, &'static [(&'static str, &'static str)], u16);
+        let rows: [Row; 10] = [
+            (Version::HTTP_11, &[("transfer-encoding", "chunked")], 0),
+            (Version::HTTP_11, &[("transfer-encoding", "Chunked")], 0),
+            (
+                Version::HTTP_11,
+                &[("transfer-encoding", "gzip, chunked")],
+                501,
+            ),
+            (
+                Version::HTTP_11,
+                &[
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                501,
+            ),
+            (
+                Version::HTTP_11,
+                &[("transfer-encoding", "chunked"), ("content-length", "3")],
+                400,
+            ),
+            (Version::HTTP_10, &[("transfer-encoding", "chunked")], 400),
+            (Version::HTTP_2, &[("transfer-encoding", "chunked")], 400),
+            (Version::HTTP_11, &[("expect", "100-Continue")], 0),
+            (Version::HTTP_11, &[("expect", "200-ok")], 417),
+            (Version::HTTP_10, &[("expect", "200-ok")], 0),
+        ];
+        for (version, headers, expected) in rows {
+            let mut head = head(version, "POST", "/", headers);
+            head.headers.insert(HOST, HeaderValue::from_static("a"));
+            let status = check(&mut head).err().unwrap_or_default();
+            assert_eq!(status, expected, "{version:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn http10_needs_no_host_and_http2_gets_one() {
+        let mut old = head(Version::HTTP_10, "GET", "/", &[]);
+        assert_eq!(check(&mut old), Ok(String::new()));
+        let mut new = head(Version::HTTP_2, "GET", "https://a:8443/x?y", &[]);
+        assert_eq!(check(&mut new), Ok("a:8443".to_owned()));
+        assert_eq!(new.uri.to_string(), "/x?y");
+        assert_eq!(new.headers[HOST], "a:8443");
+        let mut differing = head(Version::HTTP_2, "GET", "https://a/", &[("host", "b")]);
+        assert_eq!(check(&mut differing), Err(400));
+        let mut none = head(Version::HTTP_2, "GET", "/", &[]);
+        assert_eq!(check(&mut none), Err(400));
+    }
+}

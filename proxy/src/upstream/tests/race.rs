@@ -1,0 +1,291 @@
+//! Idle connections: which are used, which are not, and what a lost race costs.
+
+use tidegate_shared::settings::Interval;
+
+use super::*;
+use crate::http::ErrorKind;
+
+/// Sends one request and lets the server keep the connection.
+async fn warm(server: &Server, upstream: &Upstream, response: &str) -> Peer {
+    let (answer, peer) = send(upstream, get(), async {
+        let mut peer = server.accept().await;
+        peer.answer(response).await;
+        peer
+    })
+    .await;
+    text(answer.unwrap()).await.unwrap();
+    assert_eq!(upstream.connections().idle, 1);
+    peer
+}
+
+/// Sends a request that has to come on a new connection.
+async fn expect_fresh(server: &Server, upstream: &Upstream, request: Request) {
+    let (answer, _peer) = send(upstream, request, async {
+        let mut peer = server.accept().await;
+        peer.answer(OK).await;
+        peer
+    })
+    .await;
+    assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_not_used_again() {
+    local(async {
+        for how in ["fin", "rst", "stray"] {
+            let (server, upstream) = Server::start_with_upstream().await;
+            let peer = warm(&server, &upstream, OK).await;
+            // On the loopback the kernel has it when the call returns, though
+            // our event loop had no chance to hear of it.
+            match how {
+                "fin" => drop(peer),
+                "rst" => peer.reset(),
+                _ => SockRef::from(&peer.0)
+                    .send(OK.as_bytes())
+                    .map(drop)
+                    .unwrap(),
+            }
+            expect_fresh(&server, &upstream, post("x")).await;
+            let counts = upstream.connections();
+            assert_eq!((counts.opened, counts.reused), (2, 0), "{how}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_race_may_be_run_again_if_that_cannot_hurt() {
+    local(async {
+        for (sent, is_given_back) in [(get(), true), (post("x"), false)] {
+            let (server, upstream) = Server::start_with_upstream().await;
+            let mut peer = warm(&server, &upstream, OK).await;
+            let (answer, ()) = send(&upstream, sent, async {
+                peer.head().await;
+                peer.reset();
+            })
+            .await;
+            let failure = answer.unwrap_err();
+            assert_eq!(failure.error.kind, ErrorKind::ConnectionLost);
+            assert_eq!(failure.error.retry, Retry::Idempotent);
+            assert_eq!(failure.request.is_some(), is_given_back);
+            let Some(request) = failure.request else {
+                continue;
+            };
+            let (answer, head) = tokio::join!(upstream.send(*request, Reuse::Forbidden), async {
+                let mut peer = server.accept().await;
+                peer.answer(OK).await
+            });
+            assert_eq!(head, "GET / HTTP/1.1\r\nhost: example.org\r\n\r\n");
+            assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broken_answer_or_a_new_connection_is_not_retried() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let (answer, ()) = send(&upstream, get(), async {
+            let mut peer = server.accept().await;
+            peer.head().await;
+        })
+        .await;
+        let error = answer.unwrap_err().error;
+        assert_eq!(
+            (error.kind, error.retry),
+            (ErrorKind::ConnectionLost, Retry::Never)
+        );
+
+        let mut peer = warm(&server, &upstream, OK).await;
+        let (answer, ()) = send(&upstream, get(), async {
+            peer.answer("HTTP/1.1 20").await;
+            drop(peer);
+        })
+        .await;
+        let error = answer.unwrap_err().error;
+        assert_eq!(
+            (error.kind, error.retry),
+            (ErrorKind::ConnectionLost, Retry::Never)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_servers_own_limit_is_kept() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let response = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n";
+        let _peer = warm(&server, &upstream, response).await;
+        let_pass(Duration::from_secs(4)).await;
+        expect_fresh(&server, &upstream, get()).await;
+        assert_eq!(upstream.connections().reused, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_servers_impatience_is_learned() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let peer = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_millis(300)).await;
+        drop(peer);
+        // Finds the closed connection, and takes a new one.
+        let _peer = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_millis(200)).await;
+        expect_fresh(&server, &upstream, post("x")).await;
+        let counts = upstream.connections();
+        assert_eq!((counts.opened, counts.reused), (3, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_speaks_http_1_0_is_not_used_again() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let response = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
+        let (answer, mut peer) = send(&upstream, get(), async {
+            let mut peer = server.accept().await;
+            peer.answer(response).await;
+            peer
+        })
+        .await;
+        assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
+        assert!(peer.is_closed().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_must_not_be_sent_twice_takes_no_old_connection() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let mut old = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_millis(900)).await;
+        let (answer, ()) = send(&upstream, post("x"), async {
+            old.read_to("\r\n\r\nx").await;
+            old.write(OK).await;
+        })
+        .await;
+        text(answer.unwrap()).await.unwrap();
+
+        let_pass(Duration::from_secs(1)).await;
+        let mut new = None;
+        let (answer, ()) = send(&upstream, post("x"), async {
+            let mut peer = server.accept().await;
+            peer.read_to("\r\n\r\nx").await;
+            peer.write(OK).await;
+            new = Some(peer);
+        })
+        .await;
+        text(answer.unwrap()).await.unwrap();
+        assert_eq!(upstream.connections().idle, 2);
+        drop(new);
+
+        // The old one is still good for others.
+        let mut keyed = post("x");
+        keyed
+            .head
+            .headers
+            .insert("idempotency-key", HeaderValue::from_static("1"));
+        let (answer, ()) = send(&upstream, keyed, async {
+            old.read_to("\r\n\r\nx").await;
+            old.write(OK).await;
+        })
+        .await;
+        text(answer.unwrap()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_time() {
+    local(async {
+        let server = Server::start().await;
+        let settings =
+            with_timeouts(|timeouts| timeouts.idle_conn_timeout = Interval::from_secs(5));
+        let url = ServerUrl::parse(&server.url("http")).unwrap();
+        let upstream = Upstream::new(url, transport(&settings));
+        let mut peer = warm(&server, &upstream, OK).await;
+        let_pass(Duration::from_secs(5)).await;
+        assert!(peer.is_closed().await);
+        assert_eq!(upstream.connections().idle, 0);
+
+        let mut peer = warm(&server, &upstream, OK).await;
+        upstream.retire();
+        let_pass(Duration::from_secs(1)).await;
+        assert!(peer.is_closed().await);
+
+        let mut peer = warm(&server, &upstream, OK).await;
+        drop(upstream);
+        let_pass(Duration::from_secs(1)).await;
+        assert!(peer.is_closed().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_limited() {
+    local(async {
+        for (limit, idle) in [(1, 1), (-1, 0)] {
+            let server = Server::start().await;
+            let settings = ServersTransport {
+                max_idle_conns_per_host: limit,
+                ..ServersTransport::default()
+            };
+            let url = ServerUrl::parse(&server.url("http")).unwrap();
+            let upstream = Upstream::new(url, transport(&settings));
+            let serve = async {
+                let mut peers = [server.accept().await, server.accept().await];
+                for peer in &mut peers {
+                    peer.answer(OK).await;
+                }
+                peers
+            };
+            let (one, two, _peers) = tokio::join!(
+                upstream.send(get(), Reuse::Allowed),
+                upstream.send(get(), Reuse::Allowed),
+                serve
+            );
+            text(one.unwrap()).await.unwrap();
+            text(two.unwrap()).await.unwrap();
+            assert_eq!(upstream.connections().idle, idle);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_race_is_lost_against_a_server_that_closes_after_each_answer() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let rounds = 300;
+        let serve = async {
+            for round in 0..rounds {
+                let mut peer = server.accept().await;
+                peer.answer(OK).await;
+                if round % 3 == 0 {
+                    peer.reset();
+                }
+            }
+        };
+        let client = async {
+            for round in 0..rounds {
+                let request = if round % 2 == 0 {
+                    get()
+                } else {
+                    request("PATCH", "/", Body::empty())
+                };
+                let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+                let _ = text(answer).await;
+                // The server's turn to close.
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(client, serve);
+    })
+    .await;
+}
