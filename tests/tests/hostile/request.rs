@@ -12,11 +12,17 @@ pub(super) enum Fate {
     /// Answered with one of these, or with nothing but the end of the
     /// connection; the server hears nothing.
     Refused(&'static [u16]),
+    /// Answered so; the server hears nothing of it. What follows on the
+    /// connection is served, for nobody doubts where it begins.
+    Denied(u16),
     /// Answered so or cut; the server may have heard the beginning, never a
     /// whole request.
     Cut(&'static [u16]),
     /// Passed on as one request with this body.
     Served(&'static str),
+    /// Refused, or passed on as one request with this body, after which the
+    /// connection ends: nobody can be sure where the next one begins.
+    RefusedOrLast(&'static str),
     /// Either refused, or passed on as one request that means one thing.
     RefusedOr(&'static str),
 }
@@ -28,7 +34,6 @@ pub(super) const BAD: Fate = Fate::Refused(&[400]);
 
 /// What follows each hostile request on its connection: a request that nobody
 /// may execute if the first was refused.
-const AFTER: &str = "GET /after HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const LAST: &str = "GET /after HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
 
 /// Runs all cases against one proxy and fails with all that went wrong.
@@ -58,7 +63,7 @@ pub(super) async fn judge(cases: &[Case], arguments: &[&str]) {
 }
 
 async fn run(site: &Site, server: &Scripted, bytes: &str, fate: Fate) -> Result<(), String> {
-    let (answers, end) = send(site, bytes, fate).await?;
+    let sent = send(site, bytes).await;
     // What was executed late shows up before this does.
     let barrier = scenarios::raw::exchange(
         site.web,
@@ -67,10 +72,16 @@ async fn run(site: &Site, server: &Scripted, bytes: &str, fate: Fate) -> Result<
     barrier.await.map_err(|error| format!("barrier: {error}"))?;
     let mut seen = server.take();
     seen.retain(|seen| !matches!(&seen.request, Ok(request) if request.target() == "/barrier"));
+    let (answers, end) = sent?;
     let found = match fate {
+        Fate::Denied(code) => denied(code, &answers, &seen),
         Fate::Refused(codes) => refused(codes, &answers).and_then(|()| none(&seen)),
         Fate::Cut(codes) => refused(codes, &answers).and_then(|()| none_whole(&seen)),
         Fate::Served(body) => served(body, &answers, &seen),
+        Fate::RefusedOrLast(body) => refused(&[400, 501], &answers)
+            .and_then(|()| none(&seen))
+            .or_else(|_| served(body, &answers, &seen))
+            .and_then(|()| none(seen.get(1..).unwrap_or_default())),
         Fate::RefusedOr(body) => refused(&[400, 501, 505], &answers)
             .and_then(|()| none(&seen))
             .or_else(|why| served(body, &answers, &seen).map_err(|also| format!("{why}; {also}"))),
@@ -79,16 +90,13 @@ async fn run(site: &Site, server: &Scripted, bytes: &str, fate: Fate) -> Result<
 }
 
 /// Sends the case and what follows it, and reads to the end of the connection.
-async fn send(site: &Site, bytes: &str, fate: Fate) -> Result<(Vec<Message>, Broken), String> {
+async fn send(site: &Site, bytes: &str) -> Result<(Vec<Message>, Broken), String> {
     let mut talk = Talk::open(site.web)
         .await
         .map_err(|error| error.to_string())?;
     // Latin-1, so that a table can hold any byte.
     let mut all: Vec<u8> = bytes.chars().map(|c| u8::try_from(c).unwrap()).collect();
-    all.extend(match fate {
-        Fate::Refused(_) | Fate::Cut(_) => AFTER.as_bytes(),
-        Fate::Served(_) | Fate::RefusedOr(_) => LAST.as_bytes(),
-    });
+    all.extend(LAST.as_bytes());
     // A server that has refused need not read the rest.
     let _ = talk.say(&all).await;
     let mut answers = Vec::new();
@@ -107,6 +115,19 @@ fn refused(codes: &[u16], answers: &[Message]) -> Result<(), String> {
         [answer] if codes.contains(&answer.status()) => Ok(()),
         _ => Err(format!("not refused with one of {codes:?}")),
     }
+}
+
+fn denied(code: u16, answers: &[Message], seen: &[Seen]) -> Result<(), String> {
+    let is_after =
+        |seen: &Seen| matches!(&seen.request, Ok(request) if request.target() == "/after");
+    if answers
+        .first()
+        .is_some_and(|answer| answer.status() == code)
+        && seen.iter().all(is_after)
+    {
+        return Ok(());
+    }
+    Err(format!("not denied with {code}; the server saw {seen:?}"))
 }
 
 fn none(seen: &[Seen]) -> Result<(), String> {
