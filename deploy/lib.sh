@@ -116,6 +116,17 @@ dk() {
 }
 engine_answers() { dk version; }
 
+# Inside a container the root of the cgroup tree (version 2) holds the container's own processes, and a
+# group with processes may not hand controllers to its children, which every engine in there needs. So
+# they move into a leaf. Only a root that is not the kernel's own has a `cgroup.type`.
+free_cgroup_root() {
+  local pid root=/sys/fs/cgroup
+  [[ -e $root/cgroup.type && -w $root/cgroup.subtree_control ]] || return 0
+  [[ ! -d /run/systemd/system && ! $(<"$root/cgroup.subtree_control") ]] || return 0
+  mkdir -p "$root/init"
+  while read -r pid; do echo "$pid" >"$root/init/cgroup.procs"; done <"$root/cgroup.procs" 2>/dev/null || true
+}
+
 # stamp PID: "pid start-time", which names one process for good; ids alone are reused
 stamp() {
   local stat fields

@@ -9,6 +9,7 @@ mod control;
 mod live;
 mod parts;
 mod sources;
+mod view;
 
 pub use control::log_problem;
 

@@ -65,13 +65,14 @@ impl LiveState for Live {
         let store = &snapshot.tls.store;
         let all = store.iter().chain([store.default_certificate()]);
         all.map(|certificate| {
-            let mut names = certificate.names.clone();
+            let facts = &certificate.facts;
+            let mut names = facts.names.clone();
             names.sort_unstable();
             CertificateSample {
-                cn: certificate.common_name.clone(),
-                serial: certificate.serial.clone(),
+                cn: facts.common_name.clone(),
+                serial: facts.serial.clone(),
                 sans: names.join(","),
-                not_after: certificate.not_after,
+                not_after: facts.not_after,
             }
         })
         .collect()

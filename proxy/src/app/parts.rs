@@ -3,15 +3,22 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
+use std::time::SystemTime;
 
 use ::http::HeaderValue;
 use rustls::server::ClientHello;
 
 use super::StartError;
-use crate::admin::Terminating;
+use super::view::Shown;
+use crate::admin::{
+    ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,
+    Terminating,
+};
 use crate::config::startup::{self, StaticConfig};
 use crate::entry_point::{ConnectionEvents, Dispatch, EntryPoint};
+use crate::http::SharedService;
 use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
+use crate::provider::internal;
 use crate::snapshot::{Builder, Internals, Registry, SnapshotCell};
 use crate::tls::{SelectedConfig, ServerConfigs};
 
@@ -56,9 +63,36 @@ impl App {
         }
     }
 
-    /// The services that answer for the proxy itself.
+    /// The services that answer for the proxy itself, as far as they are on.
     fn internals(&self) -> Internals {
-        Internals::new()
+        let mut internals = Internals::new();
+        let mut add = |name: &str, service: SharedService| {
+            internals.insert(format!("{name}@{}", internal::NAME), service);
+        };
+        add("noop", Arc::new(NoopService));
+        if let Some(api) = &self.config.api {
+            let facts = ProcessFacts {
+                version: env!("CARGO_PKG_VERSION"),
+                started: SystemTime::now(),
+            };
+            let source = Arc::new(Shown(Arc::clone(&self.snapshot)));
+            add(
+                "api",
+                Arc::new(ApiService::new(source, &self.config, facts)),
+            );
+            if api.dashboard {
+                add("dashboard", Arc::new(DashboardService));
+            }
+        }
+        if let Some(ping) = &self.config.ping {
+            let service = PingService::new(ping, self.terminating.clone());
+            add("ping", Arc::new(service));
+        }
+        if let Some(metrics) = &self.metrics {
+            let service = PrometheusService::new(Arc::clone(metrics));
+            add("prometheus", Arc::new(service));
+        }
+        internals
     }
 
     /// The entry points, ready to be opened.

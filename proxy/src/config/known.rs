@@ -282,3 +282,65 @@ fn unknown(node: &Node, path: String, keys: &Keys) -> Diagnostic {
         message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_say_what_traefik_has_and_nothing_else() {
+        for (path, expected) in [
+            (
+                "certificatesresolvers.le.acme.httpchallenge.entrypoint",
+                true,
+            ),
+            (
+                "certificatesresolvers.le.acme.dnschallenge.propagation.disablechecks",
+                true,
+            ),
+            ("certificatesresolvers.le.acme.emial", false),
+            ("certificatesresolvers", true),
+            ("providers.kubernetescrd.anything.at.all", true),
+            ("providers.kubernetescrds", false),
+            ("entrypoints.web.http3", true),
+            ("entrypoints.web.http3.advertisedport", true),
+            ("entrypoints.web", false),
+            ("entrypoints.http3", false),
+            ("metrics.otlp.grpc.tls.insecureskipverify", true),
+            ("metrics.otlp.http.headers.x-token", true),
+            ("metrics.otlp.http.insecure", false),
+            ("pilot.token", true),
+            ("", false),
+            ("}", false),
+            ("$tls", false),
+        ] {
+            assert_eq!(static_key(path), expected, "{path}");
+        }
+        for (path, expected) in [
+            ("http.middlewares.m.ratelimit.redis.tls.ca", true),
+            ("http.middlewares.m.ratelimit.redis.tls.cs", false),
+            ("http.middlewares.m.plugin.own.any[0].thing", true),
+            ("http.services.s.weighted.services[3].weight", true),
+            ("tcp.routers.r.tls.domains[0].main", true),
+            ("tcp.routers.r.tls.domain[0].main", false),
+            ("udp.services.s.loadbalancer.server.port", true),
+        ] {
+            assert_eq!(dynamic_key(path), expected, "{path}");
+        }
+        assert!(STATIC.is_v2("tracing.jaeger.collector") && !STATIC.is_v2("tracing.otlp"));
+    }
+
+    #[test]
+    fn lists_have_no_word_that_is_not_a_key() {
+        fn check(keys: &Keys) {
+            for (name, below) in &keys.named {
+                let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+                assert!(!name.is_empty() && name.bytes().all(is_key), "{name:?}");
+                check(below);
+            }
+            keys.any.as_deref().into_iter().for_each(check);
+        }
+        check(&STATIC);
+        check(&DYNAMIC);
+    }
+}

@@ -7,6 +7,7 @@
 
 pub mod dialect;
 pub mod dynamic;
+pub mod help;
 pub mod known;
 pub mod loader;
 pub mod startup;

@@ -11,17 +11,24 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::state::{State, Ticket};
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError};
 
 /// Longest piece of a body that hyper is handed at once.
 const MAX_PIECE: usize = 16 * 1024;
+
+/// Most bytes of an unwanted body that are read after all, and for how long.
+const MAX_DISCARDED: usize = 64 * 1024;
+const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// A moment that is only watched while something is waited for.
 #[derive(Debug)]
@@ -50,7 +57,8 @@ impl Deadline {
 /// The body of a request.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    inner: Incoming,
+    /// Taken only when the body is dropped.
+    inner: Option<Incoming>,
     deadline: Deadline,
     exchange: Rc<Exchange>,
     state: Arc<State>,
@@ -59,7 +67,7 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub(super) fn new(inner: Incoming, ticket: &Ticket, exchange: Rc<Exchange>) -> Self {
         Self {
-            inner,
+            inner: Some(inner),
             deadline: Deadline::new(ticket.read_until),
             exchange,
             state: Arc::clone(&ticket.state),
@@ -75,7 +83,10 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = match Pin::new(inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.deadline.poll_passed(cx));
@@ -87,19 +98,48 @@ impl http_body::Body for RequestBody {
             self.exchange.request_bytes.set(total);
         }
         let is_broken = matches!(frame, Some(Err(_)));
-        if frame.is_none() || (!is_broken && self.inner.is_end_stream()) {
+        if frame.is_none() || (!is_broken && self.is_end_stream()) {
             self.state.on_body_end();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|error| explain(error).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
+        if self.state.is_http2() && !inner.is_end_stream() && !std::thread::panicking() {
+            spawn_local(discard(inner));
+        }
+    }
+}
+
+/// Reads on for a moment where nobody wants the rest of a body: in HTTP/2 its
+/// drop resets the stream, and the client may take that for a failure of a
+/// response that it has not read yet. HTTP/1 lingers when the socket is shut.
+async fn discard(mut body: Incoming) {
+    let work = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len).max(1));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIME, work).await;
 }
 
 /// A malformed chunk is a bad request, everything else means that the client is gone.

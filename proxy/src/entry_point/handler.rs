@@ -74,7 +74,12 @@ impl Handler {
 
     async fn respond(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> Response {
         let (mut head, body) = request.into_parts();
-        let host = match validate(&mut head) {
+        let verdict = if self.state.is_refused(ticket.count) {
+            Err(StatusCode::BAD_REQUEST)
+        } else {
+            validate(&mut head)
+        };
+        let host = match verdict {
             Ok(Valid::Request { host }) => host,
             Ok(Valid::Asterisk) => return respond::empty(StatusCode::OK),
             Err(status) => {

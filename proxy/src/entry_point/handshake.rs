@@ -21,8 +21,8 @@ use crate::tls::ServerConfigs;
 /// The longest that a handshake may take.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ciphertext and early plaintext that rustls may hold for a slow client.
-const MAX_UNWRITTEN: usize = 32 * 1024;
+/// Ciphertext that rustls may hold for a slow client: one full record.
+const MAX_UNWRITTEN: usize = 18 * 1024;
 
 /// A fatal alert `unrecognized_name` (RFC 6066 section 3) in a record of its own.
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];

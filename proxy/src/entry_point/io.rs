@@ -17,7 +17,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectionEvents;
-use super::state::State;
+use super::raw_head::RawHead;
+use super::state::{Phase, State};
 
 /// Most bytes that one read takes, so that a fast upload does not make hyper's
 /// buffer grow. TLS records bound it already.
@@ -132,6 +133,7 @@ impl Drop for Open {
 pub(super) struct Watched {
     stream: Stream,
     state: Arc<State>,
+    raw_head: RawHead,
     lingered: usize,
     _open: Open,
 }
@@ -141,6 +143,7 @@ impl Watched {
         Self {
             stream,
             state,
+            raw_head: RawHead::new(),
             lingered: 0,
             _open: open,
         }
@@ -186,7 +189,14 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(self.poll_stream_read(cx, buf))?;
-        self.state.on_read(buf.filled().len() - before);
+        let news = buf.filled().get(before..).unwrap_or_default();
+        self.state.on_read(news.len());
+        if !self.state.is_http2()
+            && self.state.phase() != Phase::Free
+            && let Some(request) = self.raw_head.feed(news)
+        {
+            self.state.set_refused(request);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -11,9 +11,11 @@
 mod accept;
 mod body;
 mod dispatch;
+mod drive;
 mod handler;
 mod handshake;
 mod io;
+mod raw_head;
 mod serve;
 mod sniff;
 mod state;

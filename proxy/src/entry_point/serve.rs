@@ -1,16 +1,14 @@
 //! One connection, from its first byte to its end.
 //!
 //! Owns the order of things: PROXY header, TLS, HTTP; the settings that hyper
-//! gets; and the one loop that polls a connection, obeys its time limits and
-//! tells it to end. Called by the accept loop, one task for each connection.
+//! gets, and what is known of its client. Called by the accept loop, one task
+//! for each connection.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use ::http::HeaderValue;
 use futures_util::FutureExt;
@@ -20,15 +18,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
+use super::drive::{LAST_CALL, drive};
 use super::handler::Handler;
 use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
 use super::io::{Open, Stream, Watched};
 use super::sniff::{Sniffed, Spoken, sniff};
-use super::state::{Limits, Phase, State};
+use super::state::{Limits, State};
 use super::{ConnectionEvents, EntryPoint, StartError, Trust, canonical};
 use crate::http::{ConnectionInfo, TlsConnection};
 
@@ -44,10 +43,6 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Bytes of one response body that wait for the client's window.
 const SEND_BUFFER: usize = 32 * 1024;
-/// How long a connection that never asked anything is kept when the entry point closes.
-const LAST_CALL: Duration = Duration::from_secs(1);
-/// How long an HTTP/2 client that was told to go may take.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all connections of an entry point have in common.
 #[derive(Debug)]
@@ -114,7 +109,7 @@ fn http2_builder(
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it.
 #[derive(Clone, Debug)]
-struct Local {
+pub(super) struct Local {
     events: Arc<dyn ConnectionEvents>,
 }
 
@@ -166,7 +161,7 @@ async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: Can
     } else {
         accepted
     };
-    let state = Arc::new(State::new(opened, settings.limits, is_http2));
+    let state = Arc::new(State::new(opened, settings.limits, is_http2, tls.is_some()));
     let handler = Rc::new(Handler {
         service: Arc::clone(&settings.entry_point.service),
         events: Arc::clone(&settings.entry_point.events),
@@ -284,134 +279,4 @@ fn info(
             .not_append_x_forwarded_for,
         tls,
     }
-}
-
-/// What both of hyper's connections can do.
-trait Connection: Future<Output = hyper::Result<()>> {
-    fn say_goodbye(self: Pin<&mut Self>);
-}
-
-impl<S> Connection for http1::UpgradeableConnection<TokioIo<Watched>, S>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = super::body::ResponseBody>,
-    S::Error: Into<crate::http::BodyError>,
-{
-    fn say_goodbye(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<S> Connection for http2::Connection<TokioIo<Watched>, S, Local>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = super::body::ResponseBody>,
-    S::Future: 'static,
-    S::Error: Into<crate::http::BodyError>,
-{
-    fn say_goodbye(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Polls a connection to its end.
-async fn drive<C: Connection>(
-    mut connection: Pin<&mut C>,
-    state: &State,
-    closing: &CancellationToken,
-) {
-    let mut closing = pin!(closing.cancelled());
-    let mut driver = Driver::default();
-    let end = std::future::poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
-                return Poll::Ready(end);
-            }
-            match driver.poll(state, closing.as_mut(), cx) {
-                Poll::Ready(Next::SayGoodbye) => connection.as_mut().say_goodbye(),
-                Poll::Ready(Next::Cut) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    });
-    if let Err(error) = end.await {
-        debug!(%error, "A connection ended with an error");
-    }
-}
-
-/// What is to be done to a connection.
-enum Next {
-    SayGoodbye,
-    Cut,
-}
-
-#[derive(Debug, Default)]
-struct Driver {
-    is_closing: bool,
-    said_goodbye: bool,
-    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
-}
-
-impl Driver {
-    fn poll(
-        &mut self,
-        state: &State,
-        closing: Pin<&mut WaitForCancellationFuture<'_>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Next> {
-        if !self.is_closing && closing.poll(cx).is_ready() {
-            self.is_closing = true;
-            state.set_last();
-            if !state.is_http2() && !state.has_read() {
-                state.hurry(LAST_CALL);
-            }
-        }
-        if state.is_last() && !self.said_goodbye && may_say_goodbye(state) {
-            self.say_goodbye(state);
-            return Poll::Ready(Next::SayGoodbye);
-        }
-        self.poll_deadline(state, cx)
-    }
-
-    fn say_goodbye(&mut self, state: &State) {
-        self.said_goodbye = true;
-        if state.phase() == Phase::Idle {
-            state.hurry(FAREWELL);
-        }
-    }
-
-    /// One timer serves all limits: it is only set anew when a limit ends earlier
-    /// than it rings, and when it has rung too early.
-    fn poll_deadline(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<Next> {
-        loop {
-            let Some(deadline) = state.deadline() else {
-                return Poll::Pending;
-            };
-            let (rings, sleep) = self
-                .alarm
-                .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
-            if *rings > deadline {
-                *rings = deadline;
-                sleep.as_mut().reset(deadline);
-            }
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if *rings >= deadline {
-                break;
-            }
-            *rings = deadline;
-            sleep.as_mut().reset(deadline);
-        }
-        if state.is_http2() && !self.said_goodbye {
-            self.say_goodbye(state);
-            state.extend(FAREWELL);
-            return Poll::Ready(Next::SayGoodbye);
-        }
-        Poll::Ready(Next::Cut)
-    }
-}
-
-/// hyper drops an HTTP/1 connection that has not asked anything yet. One whose
-/// request is on its way is answered first, with `Connection: close`.
-fn may_say_goodbye(state: &State) -> bool {
-    state.is_http2() || state.phase() != Phase::Head
 }

@@ -51,6 +51,9 @@ pub(super) async fn sniff(socket: TcpStream, may_be_proxied: bool) -> io::Result
             }
             is_header_due = false;
         }
+        if is_foreign(&early) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP"));
+        }
         if let Some(spoken) = classify(&early) {
             return Ok(Sniffed {
                 socket: Rewound::new(early, socket),
@@ -109,6 +112,21 @@ fn classify(early: &[u8]) -> Option<Spoken> {
     }
 }
 
+/// Whether `early` begins with a line that looks like a request and ends in the
+/// name of another protocol. An HTTP/1 answer would mean nothing to its sender;
+/// RFC 9113 section 3.4 has a bad HTTP/2 preface end the connection.
+fn is_foreign(early: &[u8]) -> bool {
+    let mut lines = early.splitn(2, |byte| *byte == b'\n');
+    let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let mut words = line.split(|byte| *byte == b' ');
+    let protocol = words.nth(2);
+    protocol.is_some_and(|word| !word.starts_with(b"HTTP/"))
+        && words.next().is_none()
+        && line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +144,21 @@ mod tests {
         ];
         for (bytes, expected) in rows {
             assert_eq!(classify(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_with_request_lines_are_known() {
+        let rows: [(&[u8], bool); 6] = [
+            (b"INVALID CONNECTION PREFACE\r\n\r\n", true),
+            (b"DESCRIBE rtsp://a RTSP/1.0\r\n", true),
+            (b"GET / HTTP/1.1\r\n", false),
+            (b"GET /\r\n", false),
+            (b"GET / x HTTP/1.1\r\n", false),
+            (b"GET / RTSP", false),
+        ];
+        for (bytes, expected) in rows {
+            assert_eq!(is_foreign(bytes), expected, "{bytes:?}");
         }
     }
 }

@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use crate::config::startup::RespondingTimeouts;
 
 /// How many bytes of bodies hyper may hold unwritten on an HTTP/1 connection.
+/// With TLS as many wait in its own buffer.
 const MAX_UNWRITTEN: usize = 32 * 1024;
+const MAX_UNWRITTEN_TLS: usize = 16 * 1024;
 
 /// How long unread bytes of a client are taken in after the last response, so
 /// that a reset does not destroy that response on its way.
@@ -41,7 +43,11 @@ impl From<&RespondingTimeouts> for Limits {
         Self {
             read: timeouts.read_timeout.limit(),
             write: timeouts.write_timeout.limit(),
-            idle: timeouts.idle_timeout.limit(),
+            // Go, and so Traefik, lets the other limit stand in for this one.
+            idle: timeouts
+                .idle_timeout
+                .limit()
+                .or_else(|| timeouts.read_timeout.limit()),
         }
     }
 }
@@ -79,8 +85,11 @@ pub(super) struct State {
     /// When the first byte of the present request came, as `deadline`.
     head_began: AtomicU64,
     unwritten: AtomicUsize,
+    max_unwritten: usize,
     written: AtomicWaker,
     requests: AtomicU64,
+    /// The number of a request that its raw bytes condemn; 0 is none.
+    refused: AtomicU64,
     streams: AtomicUsize,
     has_read: AtomicBool,
     has_eof: AtomicBool,
@@ -91,7 +100,7 @@ pub(super) struct State {
 
 impl State {
     /// A connection that was accepted at `opened` and speaks HTTP now.
-    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool) -> Self {
+    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool, is_tls: bool) -> Self {
         let state = Self {
             opened,
             limits,
@@ -100,8 +109,14 @@ impl State {
             deadline: AtomicU64::new(0),
             head_began: AtomicU64::new(0),
             unwritten: AtomicUsize::new(0),
+            max_unwritten: if is_tls {
+                MAX_UNWRITTEN_TLS
+            } else {
+                MAX_UNWRITTEN
+            },
             written: AtomicWaker::new(),
             requests: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             has_read: AtomicBool::new(false),
             has_eof: AtomicBool::new(false),
@@ -131,8 +146,14 @@ impl State {
     }
 
     fn begin_head(&self) {
-        self.head_began.store(self.nanos(), Relaxed);
-        self.enter(Phase::Head, self.limits.read);
+        let now = self.nanos();
+        self.head_began.store(now, Relaxed);
+        self.phase.store(Phase::Head as u8, Relaxed);
+        let deadline = self
+            .limits
+            .read
+            .map_or(0, |limit| now.saturating_add(nanos(limit)));
+        self.deadline.store(deadline, Relaxed);
     }
 
     fn nanos(&self) -> u64 {
@@ -195,7 +216,7 @@ impl State {
 
     /// Ready when a body may give hyper more bytes.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_http2 || self.unwritten.load(Relaxed) < MAX_UNWRITTEN {
+        if self.is_http2 || self.unwritten.load(Relaxed) < self.max_unwritten {
             return Poll::Ready(());
         }
         self.written.register(cx.waker());
@@ -269,6 +290,16 @@ impl State {
         self.has_failed.load(Relaxed)
     }
 
+    /// The raw bytes of a request, counted from 1, say that it must be refused.
+    pub(super) fn set_refused(&self, request: u64) {
+        self.refused.store(request, Relaxed);
+    }
+
+    /// Whether the raw bytes of a request say that it must be refused.
+    pub(super) fn is_refused(&self, request: u64) -> bool {
+        self.refused.load(Relaxed) == request
+    }
+
     /// No request shall follow the present ones.
     pub(super) fn set_last(&self) {
         self.is_last.store(true, Relaxed);
@@ -333,13 +364,13 @@ mod tests {
     };
 
     fn left(state: &State) -> Option<u64> {
-        let deadline = state.deadline()?;
-        Some((deadline - Instant::now()).as_millis().div_ceil(1000) as u64)
+        let left = state.deadline()? - Instant::now();
+        Some((left + Duration::from_millis(500)).as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_http1_connection_goes_round() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
         assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
         let ticket = state.begin_request(true);
         assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
@@ -353,7 +384,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_http2_connection_is_idle_without_streams() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, true));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, true, false));
         assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
         let (one, two) = (state.begin_request(false), state.begin_request(false));
         drop(one);
@@ -364,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upgraded_connection_is_free() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false));
+        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
         let ticket = state.begin_request(false);
         state.set_free();
         drop(ticket);

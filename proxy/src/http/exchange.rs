@@ -66,8 +66,6 @@ pub struct Exchange {
     pub host: Arc<str>,
     /// Its protocol version.
     pub version: Version,
-    /// The headers it came with; kept only if the access log wants headers.
-    pub request_headers: Option<Box<HeaderMap>>,
 
     /// Whether it is one that Traefik counts as `websocket` or `sse`.
     pub protocol: Cell<Protocol>,
@@ -97,7 +95,7 @@ pub struct Exchange {
     pub status: Cell<Option<StatusCode>>,
     /// Whether it may appear in the access log and metrics (internal services may not).
     pub is_internal: Cell<bool>,
-    /// What `observe` keeps for the router that took it; set with [`Exchange::router`].
+    /// What `observe` keeps for the router that took it.
     pub scopes: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
     /// Whether [`Exchange::note_origin`] keeps the server's headers; set by `observe`.
     pub wants_origin_headers: Cell<bool>,
@@ -159,7 +157,6 @@ impl Exchange {
             target: target.into(),
             host: host.into(),
             version: head.version,
-            request_headers: None,
             protocol: Cell::default(),
             router: RefCell::default(),
             service: RefCell::default(),
@@ -181,13 +178,14 @@ impl Exchange {
         }
     }
 
-    /// Takes down what a server answered: its status, and its headers if the
-    /// access log wants them. Called with each response's head, before any
-    /// middleware changes it.
-    pub fn note_origin(&self, status: StatusCode, headers: &HeaderMap) {
-        self.origin_status.set(Some(status));
+    /// Takes down what a server answered after `duration`: its status, and its
+    /// headers if the access log wants them. Called with each response's head,
+    /// before any middleware changes it.
+    pub fn note_origin<B>(&self, response: &::http::Response<B>, duration: Duration) {
+        self.origin_status.set(Some(response.status()));
+        self.origin_duration.set(duration);
         if self.wants_origin_headers.get() {
-            *self.origin_headers.borrow_mut() = Some(Box::new(headers.clone()));
+            *self.origin_headers.borrow_mut() = Some(Box::new(response.headers().clone()));
         }
     }
 

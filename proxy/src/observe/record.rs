@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::header::HeaderValue;
+use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -21,7 +21,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::access_log::{AccessLog, Entry, Headers, Origin};
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
 use crate::config::dynamic::ObservabilitySwitches;
-use crate::http::{Body, BodyError, ErrorKind, Exchange, Response, Tail};
+use crate::http::{Body, BodyError, ErrorKind, Exchange, Protocol, Response, Tail};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -74,6 +74,7 @@ impl Recorder {
     /// Begins the record of a request. `headers` are those of its head, after
     /// headers of untrusted clients were removed.
     pub fn start(self: &Arc<Self>, exchange: &Rc<Exchange>, headers: &HeaderMap) -> Finish {
+        exchange.protocol.set(protocol(headers));
         let captured = self.capture(exchange, headers);
         Finish(Some(Open {
             recorder: Arc::clone(self),
@@ -161,6 +162,24 @@ impl Recorder {
             }
         }
     }
+}
+
+/// What Traefik calls the protocol of a request with these headers.
+fn protocol(headers: &HeaderMap) -> Protocol {
+    if lists(headers, &CONNECTION, "upgrade") && lists(headers, &UPGRADE, "websocket") {
+        Protocol::WebSocket
+    } else if lists(headers, &ACCEPT, "text/event-stream") {
+        Protocol::ServerSentEvents
+    } else {
+        Protocol::Http
+    }
+}
+
+/// Whether a header's first line lists `wanted`.
+fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    let line = headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
+    line.split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// 499, or 500 if it was not the client that gave the request up.

@@ -32,7 +32,7 @@ use watch::Watch;
 /// The provider's name.
 pub const NAME: &str = "file";
 
-/// How long a file may be quiet before it is read: editors write in steps.
+/// How long to wait after a change before looking: editors write in steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// How often files are looked at where the system reports changes by itself.
@@ -74,7 +74,7 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = reloaded(&mut reload) => info!(provider = NAME, "Reading configuration files again"),
-            () = changed_on_disk(&mut files, watch) => {}
+            () = changed_on_disk(&files, watch) => {}
         }
     }
 }
@@ -87,18 +87,18 @@ async fn reloaded(reload: &mut signal::Receiver<u64>) {
 }
 
 /// Waits until the files look different from when they were read.
-async fn changed_on_disk(files: &mut Files, watch: Option<Watch>) {
+async fn changed_on_disk(files: &Files, watch: Option<Watch>) {
     let Some(mut watch) = watch else {
         return std::future::pending().await;
     };
     let period = if watch.is_live() { SLOW_POLL } else { POLL };
     loop {
         let _ = tokio::time::timeout(period, watch.event()).await;
-        if !files.looks_different().await {
-            continue;
-        }
+        // Also bounds how often a busy directory is looked at.
         tokio::time::sleep(SETTLE).await;
-        return;
+        if files.looks_different().await {
+            return;
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Facts;
 
 /// How long a certificate of our own making is valid.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -20,14 +20,8 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Certificate {
     /// What rustls signs with.
     pub key: Arc<CertifiedKey>,
-    /// The names it is valid for, in lower case; `*.` begins a wildcard.
-    pub names: Vec<String>,
-    /// The subject's common name, which may be empty.
-    pub common_name: String,
-    /// The serial number in decimal digits, as Traefik shows it.
-    pub serial: String,
-    /// The first second at which it is no longer valid.
-    pub not_after: SystemTime,
+    /// What the leaf says of itself.
+    pub facts: Facts,
 }
 
 /// A certificate can't be served.
@@ -97,10 +91,7 @@ impl Certificate {
             CertifiedKey::from_der(chain, key, provider).map_err(CertificateError::Unusable)?;
         Ok(Self {
             key: Arc::new(key),
-            names: facts.names,
-            common_name: facts.common_name,
-            serial: facts.serial,
-            not_after: facts.not_after,
+            facts,
         })
     }
 }
@@ -108,61 +99,8 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
-            .field("names", &self.names)
-            .field("serial", &self.serial)
+            .field("facts", &self.facts)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the leaf certificate says of itself.
-struct Facts {
-    names: Vec<String>,
-    common_name: String,
-    serial: String,
-    not_after: SystemTime,
-}
-
-impl Facts {
-    fn of(leaf: &CertificateDer<'_>) -> Result<Self, CertificateError> {
-        let malformed = |error: &dyn fmt::Display| CertificateError::Malformed(error.to_string());
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| malformed(&error))?;
-        let alternative = parsed
-            .subject_alternative_name()
-            .map_err(|error| malformed(&error))?;
-        let mut names: Vec<String> = alternative
-            .iter()
-            .flat_map(|extension| &extension.value.general_names)
-            .filter_map(name_text)
-            .collect();
-        let common_name = parsed
-            .subject()
-            .iter_common_name()
-            .find_map(|name| name.as_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        if names.is_empty() && !common_name.is_empty() {
-            names.push(common_name.to_ascii_lowercase());
-        }
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-        Ok(Self {
-            names,
-            common_name,
-            serial: parsed.serial.to_string(),
-            not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-        })
-    }
-}
-
-fn name_text(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::IPAddress(bytes) => {
-            let address = <[u8; 4]>::try_from(*bytes)
-                .map(std::net::IpAddr::from)
-                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
-            address.ok().map(|address| address.to_string())
-        }
-        _ => None,
     }
 }
 

@@ -9,11 +9,13 @@ pub mod client;
 pub mod options;
 
 mod certificate;
+mod facts;
 mod names;
 mod store;
 mod table;
 
 pub use certificate::{Certificate, CertificateError, generate_default};
+pub use facts::Facts;
 pub use names::cipher_suite_name;
 pub use store::{CertificateStore, StoreBuilder};
 pub use table::{DEFAULT_OPTIONS, TlsTable};

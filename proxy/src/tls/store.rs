@@ -29,10 +29,10 @@ impl StoreBuilder {
     pub fn build(self, default: Arc<Certificate>) -> CertificateStore {
         let mut by_name: HashMap<Box<str>, Arc<Certificate>> = HashMap::new();
         for certificate in &self.certificates {
-            for name in &certificate.names {
+            for name in &certificate.facts.names {
                 let is_better = by_name
                     .get(name.as_str())
-                    .is_none_or(|known| known.not_after < certificate.not_after);
+                    .is_none_or(|known| known.facts.not_after < certificate.facts.not_after);
                 if is_better {
                     by_name.insert(name.as_str().into(), Arc::clone(certificate));
                 }
@@ -101,10 +101,10 @@ mod tests {
         builder.add(Arc::clone(&wild));
         let provider = rustls::crypto::ring::default_provider();
         let store = builder.build(Arc::new(generate_default(&provider).unwrap()));
-        let found = |name: &str| store.find(name).map(|found| found.serial.clone());
-        assert_eq!(found("a.example.com"), Some(exact.serial.clone()));
-        assert_eq!(found("a.example.com."), Some(exact.serial.clone()));
-        assert_eq!(found("b.example.com"), Some(wild.serial.clone()));
+        let found = |name: &str| store.find(name).map(|found| found.facts.serial.clone());
+        assert_eq!(found("a.example.com"), Some(exact.facts.serial.clone()));
+        assert_eq!(found("a.example.com."), Some(exact.facts.serial.clone()));
+        assert_eq!(found("b.example.com"), Some(wild.facts.serial.clone()));
         assert_eq!(found("b.c.example.com"), None);
         assert_eq!(found("example.com"), None);
         assert_eq!(found(""), None);

@@ -232,9 +232,10 @@ fn the_access_log_gets_the_whole_story() {
     headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7"));
     let finish = recorder.start(&exchange, &headers);
     *exchange.user.borrow_mut() = Some("ann".into());
-    let mut origin = HeaderMap::new();
-    origin.insert("server", HeaderValue::from_static("origin"));
-    exchange.note_origin(StatusCode::CREATED, &origin);
+    let mut origin = response(201, Body::empty());
+    let name = HeaderValue::from_static("origin");
+    origin.headers_mut().insert("server", name);
+    exchange.note_origin(&origin, Duration::from_millis(3));
     let mut answer = response(201, Body::empty());
     let seen = HeaderValue::from_static("seen");
     answer.headers_mut().insert("x-down", seen);
@@ -250,6 +251,7 @@ fn the_access_log_gets_the_whole_story() {
     assert_eq!(value["ClientHost"], "198.51.100.7");
     assert_eq!(value["ClientUsername"], "ann");
     assert_eq!(value["OriginStatus"], 201);
+    assert_eq!(value["OriginDuration"], 3_000_000);
     assert_eq!(value["origin_Server"], "origin");
     assert_eq!(value["downstream_X-Down"], "seen");
     assert_eq!(value["request_X-Forwarded-For"], "198.51.100.7");
@@ -262,4 +264,36 @@ fn exchange_of(recorder: &Arc<Recorder>) -> Rc<Exchange> {
     let finish = recorder.start(&exchange, &HeaderMap::new());
     drop(finish.track(response(101, Body::empty())));
     exchange
+}
+
+#[test]
+fn protocols_are_told_from_headers() {
+    let rows = [
+        (
+            vec![
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "WebSocket"),
+            ],
+            Protocol::WebSocket,
+        ),
+        (vec![("upgrade", "websocket")], Protocol::Http),
+        (
+            vec![("connection", "upgrade"), ("upgrade", "h2c")],
+            Protocol::Http,
+        ),
+        (
+            vec![("accept", "text/html, text/event-stream")],
+            Protocol::ServerSentEvents,
+        ),
+        (vec![("accept", "text/event-stream-x")], Protocol::Http),
+        (vec![], Protocol::Http),
+    ];
+    for (headers, expected) in rows {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        };
+        let map: HeaderMap = headers.iter().map(pair).collect();
+        assert_eq!(protocol(&map), expected, "{headers:?}");
+    }
 }

@@ -1,0 +1,150 @@
+//! What the API shows: plain data, filled from a snapshot's report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::config::dynamic::{Middleware, Router, Service};
+
+/// Where the API gets its data. Called for each request, on a thread that may
+/// take its time.
+pub trait ApiSource: fmt::Debug + Send + Sync {
+    /// The configuration that is served now, and the state of its servers.
+    fn view(&self) -> Arc<ApiView>;
+}
+
+/// Everything that the API shows of the dynamic configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ApiView {
+    /// Routers by full name.
+    pub routers: BTreeMap<String, RouterView>,
+    /// Services by full name.
+    pub services: BTreeMap<String, ServiceView>,
+    /// Middlewares by full name.
+    pub middlewares: BTreeMap<String, MiddlewareView>,
+    /// Certificates that are served.
+    pub certificates: Vec<CertificateView>,
+    /// What is wrong with settings that belong to no object, each with its origin.
+    pub problems: Vec<String>,
+}
+
+/// Whether an object works, in Traefik's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It works.
+    #[default]
+    Enabled,
+    /// It works, and something about it was refused.
+    Warning,
+    /// It is left out.
+    Disabled,
+}
+
+impl Status {
+    /// Traefik's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Warning => "warning",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A router.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterView {
+    /// As it was configured, with its effective priority.
+    #[serde(flatten)]
+    pub config: Router,
+    /// Whether it works.
+    pub status: Status,
+    /// The entry points it listens on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub using: Vec<String>,
+    /// What is wrong with it, each with its origin.
+    #[serde(rename = "error", skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+/// A service.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceView {
+    /// As it was configured; absent for services that are built in.
+    pub config: Option<Service>,
+    /// Whether it works.
+    pub status: Status,
+    /// The routers that use it, by full name.
+    pub used_by: Vec<String>,
+    /// What is wrong with it, each with its origin.
+    pub errors: Vec<String>,
+    /// Its servers as they are now.
+    pub servers: Vec<ServerView>,
+    /// Requests that wait for any of its servers.
+    pub queued: u32,
+}
+
+/// A server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerView {
+    /// Its URL.
+    pub url: Arc<str>,
+    /// Whether it is up.
+    pub up: bool,
+    /// Requests at the server.
+    pub in_flight: u32,
+    /// Most requests at once; 0 means no limit.
+    pub maxconn: u32,
+    /// Requests that wait for this very server.
+    pub queued: u32,
+}
+
+/// A middleware.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MiddlewareView {
+    /// As it was configured.
+    #[serde(flatten)]
+    pub config: Middleware,
+    /// Whether it works.
+    pub status: Status,
+    /// The routers that use it, by full name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub used_by: Vec<String>,
+    /// What is wrong with it, each with its origin.
+    #[serde(rename = "error", skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+/// A certificate. Times are in RFC 3339.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateView {
+    /// The SHA-256 fingerprint of the certificate, in hexadecimal: its name in the API.
+    pub name: String,
+    /// The subject's common name.
+    pub common_name: String,
+    /// The subject's alternative names, sorted.
+    pub sans: Vec<String>,
+    /// When it begins.
+    pub not_before: String,
+    /// When it ends.
+    pub not_after: String,
+    /// The serial number, in decimal.
+    pub serial_number: String,
+    /// The issuer's organization.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issuer_org: String,
+    /// The issuer's common name.
+    #[serde(rename = "issuerCN", skip_serializing_if = "String::is_empty")]
+    pub issuer_cn: String,
+    /// `RSA`, `ECDSA` or `Unknown`.
+    pub key_type: String,
+    /// `enabled`, `warning` (it ends soon) or `expired`.
+    pub status: String,
+}

@@ -1,0 +1,140 @@
+//! A snapshot's report as the API shows it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::admin::{
+    ApiSource, ApiView, CertificateView, MiddlewareView, RouterView, ServerView, ServiceView,
+    Status,
+};
+use crate::config::dynamic::Router;
+use crate::service::Servers;
+use crate::snapshot::{self, Report, RouterReport, ServiceReport, Snapshot, SnapshotCell};
+use crate::tls::Certificate;
+
+/// How long before its end a certificate is worth a warning.
+const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Shows the snapshot in force.
+pub(super) struct Shown(pub(super) Arc<SnapshotCell>);
+
+impl ApiSource for Shown {
+    fn view(&self) -> Arc<ApiView> {
+        Arc::new(view(&self.0.load()))
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
+    }
+}
+
+fn view(snapshot: &Snapshot) -> ApiView {
+    let Report {
+        routers,
+        services,
+        middlewares,
+        problems,
+    } = &snapshot.report;
+    let middleware = |report: &snapshot::MiddlewareReport| MiddlewareView {
+        config: report.config.clone(),
+        status: status(report.outcome.status),
+        used_by: report.used_by.clone(),
+        errors: report.outcome.errors.clone(),
+    };
+    let store = &snapshot.tls.store;
+    ApiView {
+        routers: routers
+            .iter()
+            .map(|(name, report)| (name.clone(), router(report)))
+            .collect(),
+        services: services
+            .iter()
+            .map(|(name, report)| (name.clone(), service(report)))
+            .collect(),
+        middlewares: middlewares
+            .iter()
+            .map(|(name, report)| (name.clone(), middleware(report)))
+            .collect(),
+        certificates: store
+            .iter()
+            .chain([store.default_certificate()])
+            .map(|found| certificate(found))
+            .collect(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn router(report: &RouterReport) -> RouterView {
+    RouterView {
+        config: Router {
+            priority: report.priority,
+            ..report.config.clone()
+        },
+        status: status(report.outcome.status),
+        using: report.using.clone(),
+        errors: report.outcome.errors.clone(),
+    }
+}
+
+fn service(report: &ServiceReport) -> ServiceView {
+    let group: Option<&Arc<Servers>> = report.servers.as_ref();
+    let servers = group.map_or_else(Vec::new, |group| group.servers());
+    ServiceView {
+        config: report.config.clone(),
+        status: status(report.outcome.status),
+        used_by: report.used_by.clone(),
+        errors: report.outcome.errors.clone(),
+        servers: servers
+            .iter()
+            .map(|server| ServerView {
+                url: Arc::clone(server.id()),
+                up: server.is_up(),
+                in_flight: server.in_flight(),
+                maxconn: server.limits().max_in_flight,
+                queued: server.queued(),
+            })
+            .collect(),
+        queued: group.map_or(0, |group| u32::try_from(group.queued()).unwrap_or(u32::MAX)),
+    }
+}
+
+fn certificate(certificate: &Certificate) -> CertificateView {
+    let facts = &certificate.facts;
+    let mut sans = facts.names.clone();
+    sans.sort_unstable();
+    let left = facts.not_after.duration_since(SystemTime::now());
+    CertificateView {
+        name: facts.fingerprint.clone(),
+        common_name: facts.common_name.clone(),
+        sans,
+        not_before: rfc3339(facts.not_before),
+        not_after: rfc3339(facts.not_after),
+        serial_number: facts.serial.clone(),
+        issuer_org: facts.issuer_organization.clone(),
+        issuer_cn: facts.issuer_name.clone(),
+        key_type: facts.key_type.to_owned(),
+        status: match left {
+            Err(_) => "expired",
+            Ok(left) if left < ENDS_SOON => "warning",
+            Ok(_) => "enabled",
+        }
+        .to_owned(),
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
+fn status(status: snapshot::Status) -> Status {
+    match status {
+        snapshot::Status::Enabled => Status::Enabled,
+        snapshot::Status::Warning => Status::Warning,
+        snapshot::Status::Disabled => Status::Disabled,
+    }
+}
