@@ -264,10 +264,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// Reads more; false at the end.
     async fn fill(&mut self) -> Result<bool, Broken> {
-        let mut piece = [0; 16 * 1024];
-        let read = timeout(PATIENCE, self.stream.read(&mut piece)).await;
+        self.buffer.reserve(16 * 1024);
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
         let count = read.map_err(|_| Broken::Silence)?.unwrap_or(0);
-        self.buffer.extend(piece.iter().take(count));
         Ok(count > 0)
     }
 }

@@ -22,6 +22,12 @@ fn conformance(address: std::net::SocketAddr, more: &[&str]) -> (String, String)
     (last.unwrap_or_default().to_owned(), report)
 }
 
+/// The number in front of `what` in `145 tests, 144 passed, 1 skipped, 0 failed`.
+fn count(line: &str, what: &str) -> Option<u32> {
+    let part = line.split(", ").find_map(|part| part.strip_suffix(what));
+    part?.trim().parse().ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs h2spec"]
 async fn http2_is_spoken_as_its_standard_says() {
@@ -32,9 +38,11 @@ async fn http2_is_spoken_as_its_standard_says() {
     for (name, more) in [("clear", [].as_slice()), ("TLS", &["--tls", "--insecure"])] {
         let (last, report) = conformance(site.web, more);
         println!("h2spec, {name}: {last}");
-        assert!(last.ends_with(" 0 failed"), "{name}: {last}\n{report}");
-        let expected = "146 tests, 145 passed, 1 skipped, 0 failed";
-        assert_eq!(last, expected, "{name}");
+        // The suite leaves one case out by itself; its releases differ by a case or two.
+        let counts = ["passed", "skipped", "failed"].map(|what| count(&last, what));
+        let [Some(144..), Some(0..=1), Some(0)] = counts else {
+            panic!("{name}: {last}\n{report}");
+        };
         assert!(site.serves().await);
     }
 }
