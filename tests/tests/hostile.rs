@@ -4,6 +4,7 @@
 //! question whether the proxy still serves. The peers are told what to send
 //! verbatim: no library is in between that could know better.
 
+#[cfg(test)]
 mod hostile {
     mod crowd;
     mod forwarded;

@@ -189,16 +189,7 @@ mod tests {
 
     #[test]
     fn only_what_is_for_the_server_is_passed_on() {
-        let cases: [(&str, Pairs<'_>, &[&str]); 6] = [
-            (
-                "framing in disguise",
-                &[
-                    ("Content-Length", "5"),
-                    ("Content_Length", "9"),
-                    ("Transfer_Encoding", "chunked"),
-                ],
-                &["content-length: 5"],
-            ),
+        let cases: [(&str, Pairs<'_>, &[&str]); 5] = [
             (
                 "the usual ones",
                 &[
@@ -250,6 +241,17 @@ mod tests {
             request(&mut headers);
             assert_eq!(lines(&headers), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn framing_in_disguise_is_not_passed_on() {
+        let mut headers = headers(&[
+            ("Content-Length", "5"),
+            ("Content_Length", "9"),
+            ("Transfer_Encoding", "chunked"),
+        ]);
+        request(&mut headers);
+        assert_eq!(lines(&headers), ["content-length: 5"]);
     }
 
     #[test]

@@ -241,11 +241,10 @@ fn report(path: &Path, content: &Content) {
     if content.errors().is_empty() {
         return;
     }
-    match content.good() {
-        Some(_) => {
-            warn!(provider = NAME, %file, "Configuration file refused, its last good content stays in use")
-        }
-        None => warn!(provider = NAME, %file, "Configuration file refused"),
+    if content.good().is_some() {
+        warn!(provider = NAME, %file, "The last good content of the file stays in use");
+    } else {
+        warn!(provider = NAME, %file, "Configuration file refused");
     }
 }
 
