@@ -265,7 +265,7 @@ const fn part(name: &'static str, lines: &'static str, key: &'static str) -> Cha
     }
 }
 
-const DYNAMIC: [Change; 17] = [
+const DYNAMIC: [Change; 18] = [
     whole("a syntax error", "  x: [\n", "YAML"),
     whole("a tab", "\tx: 1\n", "YAML"),
     whole("an unknown section", "  servces: {}\n", "services"),
@@ -327,6 +327,11 @@ const DYNAMIC: [Change; 17] = [
         "http.routers.bad@file.entryPoints",
     ),
     part(
+        "a certificate that is none",
+        "tls:\n  certificates:\n    - {certFile: routes.yml, keyFile: routes.yml}\n",
+        "tls.certificates",
+    ),
+    part(
         "a certificate that is not there",
         "tls:\n  certificates:\n    - {certFile: gone.pem, keyFile: gone.key}\n",
         "gone.pem",
@@ -355,77 +360,70 @@ async fn a_bad_dynamic_file_is_named_once_and_the_last_state_serves() {
     let good = Routes::all_to(&[server.address()]);
     let site = Site::start(&good, &[]).await.unwrap();
     for (round, change) in DYNAMIC.iter().enumerate() {
-        let name = change.name;
         // A router of its own tells when this round's good content is in force.
-        let marked = good
-            .clone()
-            .route(&format!("mark{round}"), "Host(`mark.test`)", "", "")
-            .text();
-        site.write(&marked).unwrap();
-        let mark = format!("mark{round}@file");
-        let is_marked = || async {
-            let routers = site.admin_text("/api/http/routers").await;
-            routers.is_ok_and(|text| text.contains(&mark))
-        };
-        eventually(SOON, is_marked).await.unwrap();
+        let mark = format!("mark{round}");
+        let marked = good.clone().route(&mark, "Host(`mark.test`)", "", "");
+        let mark = format!("{mark}@file");
+        site.write(&marked.text()).unwrap();
+        eventually(SOON, || has_router(&site, &mark)).await.unwrap();
         let before = site.proxy.log().len();
 
-        site.write(&changed(&marked, change)).unwrap();
-        let said = || {
-            let log = site.proxy.log();
-            log[before..]
-                .lines()
-                .filter(|line| is_complaint(line, change.key))
-                .count()
-        };
-        let is_said = || async { said() > 0 };
-        let found = eventually(SOON, is_said).await;
-        assert!(
-            found.is_ok(),
-            "{name}: nothing said:\n{}",
-            &site.proxy.log()[before..]
-        );
-
-        let overview = || site.admin_text("/api/overview");
-        let is_shown = || async { overview().await.is_ok_and(|text| text.contains(change.key)) };
-        let shown = eventually(SOON, is_shown).await;
-        assert!(
-            shown.is_ok(),
-            "{name}: the API shows {:?}",
-            overview().await
-        );
+        site.write(&changed(&marked.text(), change)).unwrap();
+        is_reported(&site, change, before).await;
+        let name = change.name;
         assert!(site.serves().await, "{name}");
         assert_eq!(answers(&site, "/").await, 200, "{name}");
-        let keeps = site
-            .admin_text("/api/http/routers")
-            .await
-            .unwrap()
-            .contains(&mark);
-        assert!(keeps, "{name}: the good routers are gone");
+        assert!(
+            has_router(&site, &mark).await,
+            "{name}: the good routers are gone"
+        );
         let bad = client::get(site.admin, "x", "/api/http/routers/bad@file")
             .await
             .unwrap();
         let is_disabled = String::from_utf8_lossy(bad.body()).contains("\"disabled\"");
         assert_eq!(is_disabled, change.lines.starts_with("ROUTER"), "{name}");
-        let log = site.proxy.log();
-        let complaints = log[before..]
-            .lines()
-            .filter(|line| is_complaint(line, change.key));
-        // Without the time each says something that no other does.
-        let texts: Vec<_> = complaints
-            .filter_map(|line| line.split_once("routes.yml:"))
-            .map(|(_, text)| text)
-            .collect();
-        let different: std::collections::HashSet<_> = texts.iter().collect();
-        assert_eq!(texts.len(), different.len(), "{name}: {texts:?}");
-        let kept = site.proxy.log()[before..].contains("last good content");
-        assert_eq!(
-            kept,
-            change.is_whole,
-            "{name}:\n{}",
-            &site.proxy.log()[before..]
-        );
     }
+}
+
+async fn has_router(site: &Site, name: &str) -> bool {
+    let routers = site.admin_text("/api/http/routers").await;
+    routers.is_ok_and(|text| text.contains(name))
+}
+
+/// Checks that the log names the mistake, once, and that the API shows it.
+async fn is_reported(site: &Site, change: &Change, before: usize) {
+    let Change {
+        name,
+        key,
+        is_whole,
+        ..
+    } = change;
+    let texts = || -> Vec<String> {
+        let log = site.proxy.log();
+        let complaints = log[before..].lines().filter(|line| is_complaint(line, key));
+        let texts = complaints.filter_map(|line| line.split_once("routes.yml:"));
+        texts.map(|(_, text)| text.to_owned()).collect()
+    };
+    let found = eventually(SOON, || async { !texts().is_empty() }).await;
+    assert!(
+        found.is_ok(),
+        "{name}: nothing said:\n{}",
+        &site.proxy.log()[before..]
+    );
+    let overview = || site.admin_text("/api/overview");
+    let shown = eventually(SOON, || async {
+        overview().await.is_ok_and(|text| text.contains(key))
+    });
+    assert!(
+        shown.await.is_ok(),
+        "{name}: the API shows {:?}",
+        overview().await
+    );
+    // Without the time each says something that no other does.
+    let different: std::collections::HashSet<_> = texts().into_iter().collect();
+    assert_eq!(texts().len(), different.len(), "{name}: {:?}", texts());
+    let kept = site.proxy.log()[before..].contains("last good content");
+    assert_eq!(kept, *is_whole, "{name}:\n{}", &site.proxy.log()[before..]);
 }
 
 /// A warning or an error with file, line and key.

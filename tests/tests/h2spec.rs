@@ -9,17 +9,16 @@ use scenarios::raw::Scripted;
 use scenarios::site::{Routes, Site};
 
 /// Runs the suite and returns its last line and the whole report.
-fn conformance(address: std::net::SocketAddr, more: &[&str]) -> (String, String) {
+fn conformance(address: std::net::SocketAddr, more: &[&str]) -> std::io::Result<(String, String)> {
     let program = std::env::var_os("H2SPEC").expect("H2SPEC names the program");
     let output = Command::new(program)
         .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
         .args(["--timeout", "5"])
         .args(more)
-        .output()
-        .unwrap();
+        .output()?;
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
     let last = report.lines().rev().find(|line| line.contains("tests,"));
-    (last.unwrap_or_default().to_owned(), report)
+    Ok((last.unwrap_or_default().to_owned(), report))
 }
 
 /// The number in front of `what` in `145 tests, 144 passed, 1 skipped, 0 failed`.
@@ -36,7 +35,7 @@ async fn http2_is_spoken_as_its_standard_says() {
         .await
         .unwrap();
     for (name, more) in [("clear", [].as_slice()), ("TLS", &["--tls", "--insecure"])] {
-        let (last, report) = conformance(site.web, more);
+        let (last, report) = conformance(site.web, more).unwrap();
         println!("h2spec, {name}: {last}");
         // The suite leaves one case out by itself; its releases differ by a case or two.
         let counts = ["passed", "skipped", "failed"].map(|what| count(&last, what));

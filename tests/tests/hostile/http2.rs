@@ -54,6 +54,7 @@ fn post(more: &[(&'static str, &'static str)]) -> Pairs {
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
+#[expect(clippy::too_many_lines, reason = "a table reads best in one piece")]
 fn headers() -> Vec<Case> {
     use Fate::{Refused, RefusedOr, Served};
     let with = |name, value| get(&[(name, value)]);
@@ -158,6 +159,7 @@ fn headers() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table reads best in one piece")]
 fn targets() -> Vec<Case> {
     use Fate::{Refused, RefusedOr, Served};
     vec![
@@ -287,6 +289,7 @@ fn targets() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table reads best in one piece")]
 fn lengths() -> Vec<Case> {
     use Fate::{Refused, Served};
     let length = |value| post(&[("content-length", value)]);
