@@ -109,6 +109,8 @@ impl Site {
             "--providers.file.filename=routes.yml",
             "--providers.providersthrottleduration=100ms",
             "--log.level=INFO",
+            // Connections to servers that nobody needs go soon: descriptors are counted.
+            "--serverstransport.forwardingtimeouts.idleconntimeout=1s",
         ] {
             command = command.arg(argument);
         }
