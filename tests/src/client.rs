@@ -18,6 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// No request of a scenario takes longer, body included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,11 +41,7 @@ impl Connection {
     /// # Errors
     /// The connection or the handshake fails.
     pub async fn open_tls(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
-        let connector = TlsConnector::from(Arc::new(credulous()?));
-        let name = ServerName::try_from(name.to_owned())?;
-        let stream = dial(address).await?;
-        let stream = tokio::time::timeout(PATIENCE, connector.connect(name, stream)).await??;
-        Self::start(stream).await
+        Self::start(tls(address, name, b"http/1.1").await?).await
     }
 
     async fn start(
@@ -106,6 +103,35 @@ pub async fn get_tls(
         .await
 }
 
+/// A TLS connection that asks for `name`, offers one protocol by ALPN and
+/// believes any certificate.
+///
+/// # Errors
+/// The connection or the handshake fails.
+pub async fn tls(
+    address: SocketAddr,
+    name: &str,
+    protocol: &[u8],
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    tls_over(dial(address).await?, name, protocol).await
+}
+
+/// The same over a connection that is open already.
+///
+/// # Errors
+/// The handshake fails.
+pub async fn tls_over(
+    stream: TcpStream,
+    name: &str,
+    protocol: &[u8],
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let mut config = credulous()?;
+    config.alpn_protocols = vec![protocol.to_owned()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(name.to_owned())?;
+    Ok(tokio::time::timeout(PATIENCE, connector.connect(name, stream)).await??)
+}
+
 async fn dial(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
@@ -114,12 +140,11 @@ async fn dial(address: SocketAddr) -> anyhow::Result<TcpStream> {
 
 fn credulous() -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -4,6 +4,7 @@
 //! - [`lab`]: a real Swarm of several Docker engines on one kernel.
 //! - [`process`]: the built proxy binary as a child process.
 //! - [`client`]: a plain HTTP/1.1 client that hides nothing.
+//! - [`site`]: the proxy with routes from a file, [`raw`]: bytes as they are.
 //! - [`ports`], [`eventually()`]: free ports, and waiting without sleeping.
 
 pub mod client;
@@ -12,7 +13,9 @@ mod eventually;
 pub mod lab;
 pub mod ports;
 pub mod process;
+pub mod raw;
 mod scratch;
+pub mod site;
 
 pub use eventually::{eventually, eventually_blocking};
 pub use scratch::Scratch;

@@ -20,6 +20,12 @@ use crate::config::startup::UnderscoreHeaders;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// What servers that take `_` for `-` (CGI's variables, for one) would read as
+/// a second framing.
+const TWINS: [HeaderName; 2] = [
+    HeaderName::from_static("content_length"),
+    HeaderName::from_static("transfer_encoding"),
+];
 
 /// Headers that are about one connection whether `Connection` says so or not.
 const OWN: [HeaderName; 9] = [
@@ -72,6 +78,9 @@ pub fn request(headers: &mut HeaderMap) {
     let takes_trailers = has_token(headers, &TE, "trailers");
     remove(headers);
     headers.remove(HTTP2_SETTINGS);
+    for twin in TWINS {
+        headers.remove(twin);
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -110,7 +119,7 @@ pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<HeaderV
 }
 
 fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    if !has_token(headers, &CONNECTION, "upgrade") || has_token(headers, &UPGRADE, "h2c") {
+    if !has_token(headers, &CONNECTION, "upgrade") || tokens(headers, &UPGRADE).any(is_h2c) {
         return None;
     }
     let protocol = headers.get(UPGRADE)?;
@@ -119,6 +128,13 @@ fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         .iter()
         .all(|byte| matches!(byte, 0x20..=0x7e));
     (is_printable && !protocol.is_empty()).then(|| protocol.clone())
+}
+
+/// Whether a protocol is HTTP/2 without TLS, with a version behind it or not
+/// (RFC 9110, section 7.8).
+fn is_h2c(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next();
+    name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Asks for an upgrade, or agrees to one, after the headers were cleared.
@@ -228,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn framing_in_disguise_is_not_passed_on() {
+        let mut headers = headers(&[
+            ("Content-Length", "5"),
+            ("Content_Length", "9"),
+            ("Transfer_Encoding", "chunked"),
+        ]);
+        request(&mut headers);
+        assert_eq!(lines(&headers), ["content-length: 5"]);
+    }
+
+    #[test]
     fn http_2_is_never_smuggled_through() {
         let mut headers = headers(&[
             ("Connection", "Upgrade, HTTP2-Settings"),
@@ -301,7 +328,12 @@ mod tests {
             ("Connection", "keep-alive, UPGRADE"),
             ("Upgrade", "WebSocket"),
         ];
-        let cases: [(Version, Pairs<'_>, Option<&str>); 6] = [
+        let cases: [(Version, Pairs<'_>, Option<&str>); 7] = [
+            (
+                Version::HTTP_11,
+                &[("Connection", "upgrade"), ("Upgrade", "h2c/1")],
+                None,
+            ),
             (Version::HTTP_11, wanted, Some("WebSocket")),
             (Version::HTTP_10, wanted, None),
             (Version::HTTP_2, wanted, None),

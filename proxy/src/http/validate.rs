@@ -128,7 +128,8 @@ fn host_text(value: &HeaderValue) -> Result<&str, StatusCode> {
 /// may hold by RFC 3986 and never does, are refused: some servers split at them.
 fn is_host(text: &str) -> bool {
     let (name, port) = split_port(text);
-    port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= 5 && is_name(name)
+    let is_digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits && (port.is_empty() || port.parse::<u16>().is_ok()) && is_name(name)
 }
 
 fn is_name(name: &str) -> bool {
@@ -217,8 +218,10 @@ mod tests {
             &'static [(&'static str, &'static str)],
             Result<String, u16>,
         );
-        let rows: [Row; 24] = [
+        let rows: [Row; 26] = [
             ("GET", "/", &[("host", "a.example")], ok("a.example")),
+            ("GET", "/", &[("host", "a:65535")], ok("a:65535")),
+            ("GET", "/", &[("host", "a:65536")], Err(400)),
             ("GET", "/", &[("host", "A.example:81")], ok("A.example:81")),
             ("GET", "/", &[("host", "[::1]:81")], ok("[::1]:81")),
             ("GET", "/", &[("host", "a:")], ok("a:")),

@@ -109,10 +109,11 @@ pub fn level(name: &str) -> Result<LevelFilter, LogError> {
 }
 
 fn targets(level: LevelFilter) -> Targets {
-    let libraries = if level == LevelFilter::TRACE {
-        level
-    } else {
-        level.min(LevelFilter::INFO)
+    // Libraries warn of what peers do, so any client could fill the log.
+    let libraries = match level {
+        LevelFilter::TRACE => level,
+        LevelFilter::DEBUG => LevelFilter::INFO,
+        quiet => quiet.min(LevelFilter::ERROR),
     };
     Targets::new()
         .with_default(libraries)

@@ -2,9 +2,9 @@
 //!
 //! A file counts as a whole: with a syntax error, an unknown key or a wrong
 //! value it is refused, and what it said last stays, while the other files of a
-//! directory go on. Each complaint is logged once for each content of a file,
-//! and stands in the configuration's problems as long as it holds. `app` starts
-//! [`run`]; nothing in here knows what the settings mean.
+//! directory go on. A complaint stands in the configuration's problems as long
+//! as it holds; from there it is logged, once. `app` starts [`run`]; nothing in
+//! here knows what the settings mean.
 
 mod content;
 mod scan;
@@ -14,14 +14,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_shared::settings::{Diagnostic, Severity};
+use tidegate_shared::settings::Diagnostic;
 use tokio::sync::{mpsc, watch as signal};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Update;
-use super::decode::problems;
 use crate::config::dynamic::{Configuration, Objects};
 use crate::config::startup::FileProvider;
 
@@ -154,10 +153,6 @@ impl Files {
 
     fn read(&mut self, scan: Scan) {
         let is_single = self.config.directory.is_empty();
-        let is_new = scan.problem.is_some() && scan.problem != self.problem;
-        if let Some(problem) = scan.problem.as_ref().filter(|_| is_new) {
-            error!(provider = NAME, error = %problem, "Configuration directory can't be read");
-        }
         // What can't be seen for now is not gone.
         if scan.problem.is_none() && !is_single {
             self.contents.retain(|path, _| scan.files.contains(path));
@@ -243,20 +238,13 @@ fn report(path: &Path, content: &Content) {
     if content.is_gone() {
         return info!(provider = NAME, %file, "Configuration file removed");
     }
-    for problem in content.errors() {
-        error!(provider = NAME, %file, error = %problem, "Configuration file refused");
-    }
-    if !content.errors().is_empty() {
-        if content.good().is_some() {
-            warn!(provider = NAME, %file, "The last good content of the file stays in use");
-        }
+    if content.errors().is_empty() {
         return;
     }
-    for problem in content.good().into_iter().flat_map(problems) {
-        match problem.severity {
-            Severity::Warning => warn!(provider = NAME, error = %problem, "Setting has no effect"),
-            Severity::Error => error!(provider = NAME, error = %problem, "Object can't be used"),
-        }
+    if content.good().is_some() {
+        warn!(provider = NAME, %file, "The last good content of the file stays in use");
+    } else {
+        warn!(provider = NAME, %file, "Configuration file refused");
     }
 }
 

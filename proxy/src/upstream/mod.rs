@@ -30,8 +30,8 @@ pub use tunnel::Tunnel;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ::http::request::Parts;
 use ::http::{Method, StatusCode};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use self::dial::Protocol;
@@ -155,7 +155,7 @@ impl Upstream {
         let mut stale = 0;
         loop {
             let is_fresh = reuse == Reuse::Forbidden || stale >= MAX_STALE;
-            let carrier = self.carrier(&request.head, wish.is_some(), is_fresh);
+            let carrier = self.carrier(&request, wish.is_some(), is_fresh);
             let carrier = match carrier.await {
                 Ok(carrier) => carrier,
                 Err(error) => return Err(Failure::new(error, request)),
@@ -177,7 +177,7 @@ impl Upstream {
 
     async fn carrier(
         &self,
-        head: &Parts,
+        request: &Request,
         is_upgrade: bool,
         is_fresh: bool,
     ) -> Result<Carrier, ProxyError> {
@@ -192,7 +192,10 @@ impl Upstream {
         }
         if !is_fresh {
             let sure = || shared.patience.sure(Instant::now());
-            let limit = (!is_idempotent(head)).then(sure);
+            // A body that was sent is gone: such a request can't be repeated
+            // either, whatever its method.
+            let can_repeat = is_idempotent(&request.head) && request.body.is_end_stream();
+            let limit = (!can_repeat).then(sure);
             if let Some(connection) = pool::take(shared, limit) {
                 return Ok(Carrier::Http1(connection));
             }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_shared::settings::Problem;
 
 use super::*;
+use crate::provider::decode::problems;
 
 /// A directory of its own for each test, gone afterwards.
 struct Directory(PathBuf);
@@ -96,12 +97,12 @@ fn one_bad_setting_refuses_the_whole_file_with_its_line() {
         (
             "e.yml",
             "htp:\n  routers: {}\n",
-            "e.yml:2: htp: unknown key; did you mean \"http\"?",
+            "e.yml:1: htp: unknown key; did you mean \"http\"?",
         ),
         (
             "f.yml",
             "http:\n  services:\n    s:\n      loadBalancer:\n        server: {port: 80}\n        servers: []\n",
-            "f.yml:4: http.services.s.loadBalancer.server: only labels have it; files have a list of servers",
+            "f.yml:3: http.services.s.loadBalancer.server: only labels have it; files have a list of servers",
         ),
         (
             "g.yml",
@@ -196,7 +197,7 @@ fn a_directory_is_read_with_all_below_and_bad_files_hurt_only_themselves() {
     assert!(complaints[0].starts_with("bad.yaml:"), "{complaints:?}");
     assert_eq!(
         complaints[1],
-        "z.yml:4: http.routers.a: left out: a.yml:4 has the same name"
+        "z.yml:3: http.routers.a: left out: a.yml:3 has the same name"
     );
 }
 

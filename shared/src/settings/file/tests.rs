@@ -36,6 +36,16 @@ fn toml(text: &str) -> String {
 }
 
 #[test]
+fn a_group_lies_where_its_name_stands() {
+    let root = parse(Path::new("a.yaml"), "a:\n  b: 1\nc:\n\n  - d\n").unwrap();
+    let line = |name| match root.get(name).unwrap().origin {
+        Origin::File { line, .. } => line,
+        ref origin => panic!("{origin:?}"),
+    };
+    assert_eq!((line("a"), line("c")), (1, 3));
+}
+
+#[test]
 fn yaml_values() {
     for (text, expected) in [
         ("", "{}"),

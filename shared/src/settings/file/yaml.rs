@@ -137,13 +137,7 @@ impl Loader<'_> {
         let value = scalar::read(text, style == ScalarStyle::Plain, tag)
             .map_err(|message| self.source.error(line, message))?;
         // An empty value is found only where the next thing begins.
-        let line = match self.stack.last().map(|open| &open.content) {
-            Some(Content::Map(Mapping {
-                key: Some((_, line)),
-                ..
-            })) if text.is_empty() => *line,
-            _ => line,
-        };
+        let line = self.name_line().filter(|_| text.is_empty()).unwrap_or(line);
         self.add(Node::new(value, self.source.origin(line)), anchor, line)
     }
 
@@ -171,6 +165,8 @@ impl Loader<'_> {
         if self.stack.len() >= DEEPEST {
             return Err(self.source.too_deep(line));
         }
+        // In block style a group begins below its name, which is what to look for.
+        let line = self.name_line().unwrap_or(line);
         self.spend(
             Cost {
                 nodes: 1,
@@ -249,6 +245,14 @@ impl Loader<'_> {
         };
         mapping.key = Some((key, line));
         Ok(())
+    }
+
+    /// The line of the name whose value comes next.
+    fn name_line(&self) -> Option<usize> {
+        match self.stack.last().map(|open| &open.content) {
+            Some(Content::Map(Mapping { key, .. })) => key.as_ref().map(|(_, line)| *line),
+            _ => None,
+        }
     }
 
     fn wants_key(&self) -> bool {

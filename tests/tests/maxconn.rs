@@ -1,0 +1,11 @@
+//! The limit of requests for each server, and the queue in front of it, against
+//! the built proxy. The servers count for themselves.
+
+#[cfg(test)]
+mod maxconn {
+    mod balance;
+    mod limit;
+    mod queue;
+    mod slot;
+    mod stage;
+}
