@@ -65,6 +65,7 @@ const AFTERMATH: u64 = 900;
 struct Outcome {
     name: &'static str,
     lag: Lag,
+    slowest: Duration,
     requests: u64,
     rate: f64,
     failures: Vec<String>,
@@ -74,13 +75,14 @@ impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{:<16} {:>7} {:>8} ms {:>8} ms {:>9} {:>6.0}/s {:>7}",
+            "{:<16} {:>7} {:>5} ms {:>5} ms {:>9} {:>5.0}/s {:>5} ms {:>7}",
             self.name,
             self.lag.changes,
             self.lag.mean.as_millis(),
             self.lag.longest.as_millis(),
             self.requests,
             self.rate,
+            self.slowest.as_millis(),
             self.failures.len(),
         )
     }
@@ -106,14 +108,15 @@ impl Trial<'_> {
         let settled = || wanted(&self.watch.docker()) && self.watch.agrees();
         eventually_blocking(SOON, settled)
             .with_context(|| format!("{name}: {}", self.watch.describe()))?;
-        let target = self.tally.read().requests + AFTERMATH;
-        eventually_blocking(SOON, || self.tally.read().requests >= target)?;
+        let target = self.tally.requests() + AFTERMATH;
+        eventually_blocking(SOON, || self.tally.requests() >= target)?;
         let elapsed = since.elapsed();
         let after = self.tally.read();
         let requests = after.requests - before.requests;
         self.outcomes.push(Outcome {
             name,
             lag: self.watch.lag(since).context(name)?,
+            slowest: after.slowest,
             requests,
             rate: f64::from(u32::try_from(requests)?) / elapsed.as_secs_f64(),
             failures: after
@@ -210,7 +213,7 @@ fn changes_are_followed_within_a_second_and_cost_no_answer() {
     let (tally, watch) = (Tally::default(), Watch::new(&everywhere(8080)));
     let outcomes = under_load(&lab, &tally, &watch, &everywhere(443)).unwrap();
     println!(
-        "{:<16} changes     mean     longest  requests    rate  failed",
+        "{:<16} changes mean lag  longest  requests    rate  slowest  failed",
         "change"
     );
     for outcome in &outcomes {
@@ -267,7 +270,7 @@ fn all_changes(trial: &mut Trial<'_>) -> anyhow::Result<()> {
     let (tally, watch) = (trial.tally, trial.watch);
     eventually_blocking(SOON, || {
         let is_seen = servers(&watch.docker()).count() == 3 && watch.agrees();
-        is_seen && tally.read().requests > 200
+        is_seen && tally.requests() > 200
     })
     .with_context(|| watch.describe())?;
     trial.scale("scale up", 6)?;

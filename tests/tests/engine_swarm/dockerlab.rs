@@ -49,12 +49,8 @@ fn the_stacks_written_for_traefik_move_over() {
 
 /// The servers' names that the proxy on `node` knows, by its API.
 async fn names(node: u8) -> Option<Vec<String>> {
-    let data = json(
-        client::get(at(node, 8080), "any.test", "/api/rawdata")
-            .await
-            .ok()?,
-    )
-    .ok()?;
+    let answer = client::get(at(node, 8080), "any.test", "/api/rawdata").await;
+    let data = json(&answer.ok()?).ok()?;
     let servers = data.pointer("/services/site@docker/serverStatus")?;
     Some(servers.as_object()?.keys().cloned().collect())
 }

@@ -1,30 +1,32 @@
 //! A constant load in which every answer is checked.
 //!
-//! For each proxy: kept-alive TLS connections, one more with slower requests so
-//! that there is always something in flight, and fresh connections. A failure is
-//! anything but the whole, right answer of one server; nothing is tried twice.
+//! Requests come at a fixed pace however long their answers take, over TLS: most
+//! on kept connections, some on fresh ones, some that keep their server busy for a
+//! while, so that there is always something in flight. A failure is anything but
+//! the whole, right answer of one server; nothing is tried twice.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use http::{Response, StatusCode, header};
-use scenarios::client::{self, Connection};
-use tokio::time::{MissedTickBehavior, interval};
+use scenarios::client::Connection;
+use tokio::time::interval;
 
-/// From one request of a client to its next: six clients for two proxies make
-/// some 320 requests a second.
-const PACE: Duration = Duration::from_millis(20);
+/// From one request to a proxy to the next, whether the last one is answered or not.
+const PACE: Duration = Duration::from_micros(7_500);
 
-/// The pace of requests that take [`SLOW`].
-const SLOW_PACE: Duration = Duration::from_millis(100);
+/// Every so many requests take a connection of their own.
+const FRESH: u64 = 5;
 
-/// A request that its server takes 50 ms for.
-const SLOW: &str = "/delay?ms=50";
+/// Every so many requests take their server a while.
+const SLOW: u64 = 12;
 
 /// What the clients have met so far.
 #[derive(Debug, Default)]
@@ -40,14 +42,22 @@ pub(crate) struct Count {
     pub(crate) requests: u64,
     /// What went wrong, in order.
     pub(crate) failures: Vec<String>,
-    /// Right answers by the name of the server.
-    pub(crate) servers: BTreeMap<String, u64>,
+    /// The longest that an answer took since this was last read.
+    pub(crate) slowest: Duration,
 }
 
 impl Tally {
     /// What was met up to now.
     pub(crate) fn read(&self) -> Count {
-        self.count().clone()
+        let mut count = self.count();
+        let read = count.clone();
+        count.slowest = Duration::ZERO;
+        read
+    }
+
+    /// How many answers there were up to now.
+    pub(crate) fn requests(&self) -> u64 {
+        self.count().requests
     }
 
     /// Ends the load.
@@ -60,71 +70,78 @@ impl Tally {
     }
 
     fn note(&self, outcome: anyhow::Result<String>, kind: &str, start: Instant) {
+        let took = start.elapsed();
         let mut count = self.count();
         count.requests += 1;
-        match outcome {
-            Ok(server) => *count.servers.entry(server).or_default() += 1,
-            Err(error) => {
-                let took = start.elapsed();
-                count
-                    .failures
-                    .push(format!("{kind}, {took:.0?}: {error:#}"));
-            }
+        count.slowest = count.slowest.max(took);
+        if let Err(error) = outcome {
+            count
+                .failures
+                .push(format!("{kind}, {took:.0?}: {error:#}"));
         }
     }
 }
 
 /// Sends requests for `host` to all `proxies` until the tally is told to stop.
 pub(crate) async fn run(tally: &Tally, proxies: &[SocketAddr], host: &str) -> anyhow::Result<()> {
-    let kept = |path, pace| move |&proxy| kept_alive(tally, proxy, host, path, pace);
-    let (first, second) = (kept("/", PACE), kept("/", PACE));
-    tokio::join!(
-        join_all(proxies.iter().map(first)),
-        join_all(proxies.iter().map(second)),
-        join_all(proxies.iter().map(kept(SLOW, SLOW_PACE))),
-        join_all(proxies.iter().map(|&proxy| fresh(tally, proxy, host))),
-    );
+    join_all(proxies.iter().map(|&proxy| clients(tally, proxy, host))).await;
     Ok(())
 }
 
-async fn kept_alive(tally: &Tally, proxy: SocketAddr, host: &str, path: &str, pace: Duration) {
-    let mut open = None;
-    let exchange = async |open: &mut Option<Connection>| {
-        let mut connection = match open.take() {
+/// The clients of one proxy: as many connections as it takes to keep the pace.
+async fn clients(tally: &Tally, proxy: SocketAddr, host: &str) {
+    let idle = RefCell::new(Vec::new());
+    let mut ticks = interval(PACE);
+    let mut running = FuturesUnordered::new();
+    for number in 1.. {
+        let tick = ticks.tick();
+        tokio::pin!(tick);
+        loop {
+            tokio::select! {
+                _ = &mut tick => break,
+                Some(()) = running.next() => {}
+            }
+        }
+        if tally.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        running.push(one(tally, &idle, proxy, host, number));
+    }
+    while running.next().await.is_some() {}
+}
+
+/// One request, on a kept connection if there is one and it may have one.
+async fn one(
+    tally: &Tally,
+    idle: &RefCell<Vec<Connection>>,
+    proxy: SocketAddr,
+    host: &str,
+    number: u64,
+) {
+    let path = match number % SLOW {
+        0 => "/delay?ms=50",
+        _ => "/",
+    };
+    let kept = match number % FRESH {
+        0 => None,
+        _ => idle.borrow_mut().pop(),
+    };
+    let kind = if kept.is_some() { "kept" } else { "fresh" };
+    let start = Instant::now();
+    let exchange = async {
+        let mut connection = match kept {
             Some(connection) => connection,
             None => Connection::open_tls(proxy, host).await?,
         };
         let answer = connection.get(host, path).await?;
         let closes = answer.headers().get(header::CONNECTION);
-        if closes.is_none_or(|value| value != "close") {
-            *open = Some(connection);
+        if !number.is_multiple_of(FRESH) && closes.is_none_or(|value| value != "close") {
+            idle.borrow_mut().push(connection);
         }
         signature(&answer)
     };
-    let mut ticks = ticks(pace);
-    while !tally.stop.load(Ordering::Relaxed) {
-        ticks.tick().await;
-        let start = Instant::now();
-        let outcome = exchange(&mut open).await;
-        tally.note(outcome, &format!("kept alive at {proxy}, {path}"), start);
-    }
-}
-
-async fn fresh(tally: &Tally, proxy: SocketAddr, host: &str) {
-    let mut ticks = ticks(2 * PACE);
-    while !tally.stop.load(Ordering::Relaxed) {
-        ticks.tick().await;
-        let start = Instant::now();
-        let answer = client::get_tls(proxy, host, "/").await;
-        let outcome = answer.and_then(|answer| signature(&answer));
-        tally.note(outcome, &format!("fresh at {proxy}"), start);
-    }
-}
-
-fn ticks(pace: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+    let outcome = exchange.await;
+    tally.note(outcome, &format!("{kind} at {proxy}, {path}"), start);
 }
 
 /// The name of the demo server whose whole and right answer this is.
