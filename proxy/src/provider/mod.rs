@@ -11,7 +11,6 @@ pub mod docker;
 mod engine;
 pub mod file;
 pub mod internal;
-pub mod known;
 pub mod swarm;
 pub mod template;
 mod workload;

@@ -14,8 +14,8 @@ use tidegate_shared::settings::{
     Decoded, Diagnostic, Node, Origin, Problem, Severity, Value, decode, labels,
 };
 
-use super::super::known::DIALECT;
 use super::{owner_origin, warning};
+use crate::config::dialect::DYNAMIC;
 use crate::config::dynamic::{Configuration, Object, Objects};
 
 /// Whose labels of its own a provider obeys.
@@ -80,7 +80,7 @@ impl Control {
             Family::Docker => &["enable", "docker"],
             Family::Swarm => &["enable", "docker", "swarm"],
         };
-        let Decoded { value, problems } = decode::<Wire>(&only(&node, names), "", &DIALECT);
+        let Decoded { value, problems } = decode::<Wire>(&only(&node, names), "", &DYNAMIC);
         let Some(wire) = value else {
             return Err(problems);
         };
@@ -270,7 +270,7 @@ fn objects<T: DeserializeOwned + Default>(
     problems: &mut Vec<Diagnostic>,
 ) {
     for (name, node) in children(group, path, problems) {
-        let Decoded { value, problems } = decode(node, &format!("{path}.{name}"), &DIALECT);
+        let Decoded { value, problems } = decode(node, &format!("{path}.{name}"), &DYNAMIC);
         let object = Object {
             value: value.unwrap_or_default(),
             origin: node.origin.clone(),
