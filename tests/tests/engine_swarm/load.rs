@@ -1,9 +1,10 @@
 //! A constant load in which every answer is checked.
 //!
 //! Requests come at a fixed pace however long their answers take, over TLS: most
-//! on kept connections, some on fresh ones, some that keep their server busy for a
-//! while, so that there is always something in flight. A failure is anything but
-//! the whole, right answer of one server; nothing is tried twice.
+//! on kept connections, some on fresh ones, some that may not be sent to a server
+//! twice, some that keep their server busy for a while, so that there is always
+//! something in flight. A failure is anything but the whole, right answer of one
+//! server; nothing is tried twice.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use http::{Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Empty;
 use scenarios::client::Connection;
 use tokio::time::interval;
 
@@ -27,6 +29,9 @@ const FRESH: u64 = 5;
 
 /// Every so many requests take their server a while.
 const SLOW: u64 = 12;
+
+/// Every so many requests are such that nobody may send them twice.
+const POST: u64 = 7;
 
 /// What the clients have met so far.
 #[derive(Debug, Default)]
@@ -122,6 +127,10 @@ async fn one(
         0 => "/delay?ms=50",
         _ => "/",
     };
+    let method = match number % POST {
+        0 => Method::POST,
+        _ => Method::GET,
+    };
     let kept = match number % FRESH {
         0 => None,
         _ => idle.borrow_mut().pop(),
@@ -133,7 +142,9 @@ async fn one(
             Some(connection) => connection,
             None => Connection::open_tls(proxy, host).await?,
         };
-        let answer = connection.get(host, path).await?;
+        let request = Request::builder().method(&method).uri(path);
+        let request = request.header(header::HOST, host).body(Empty::new())?;
+        let answer = connection.send(request).await?;
         let closes = answer.headers().get(header::CONNECTION);
         if !number.is_multiple_of(FRESH) && closes.is_none_or(|value| value != "close") {
             idle.borrow_mut().push(connection);
@@ -141,7 +152,11 @@ async fn one(
         signature(&answer)
     };
     let outcome = exchange.await;
-    tally.note(outcome, &format!("{kind} at {proxy}, {path}"), start);
+    tally.note(
+        outcome,
+        &format!("{method} {path}, {kind}, at {proxy}"),
+        start,
+    );
 }
 
 /// The name of the demo server whose whole and right answer this is.

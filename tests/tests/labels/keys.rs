@@ -185,6 +185,7 @@ pub(crate) const OTHERS: &[Group] = &[
             ("healthcheck.status", "204"),
             ("healthcheck.timeout", "42s"),
             ("healthcheck.unhealthyinterval", "42s"),
+            ("serverstransport", "absent@file"),
             ("passivehealthcheck.failurewindow", "42s"),
             ("passivehealthcheck.maxfailedattempts", "42"),
             ("sticky", "true"),
