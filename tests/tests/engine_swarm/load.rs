@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use scenarios::client::Connection;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 /// From one request to a proxy to the next, whether the last one is answered or not.
 const PACE: Duration = Duration::from_micros(7_500);
@@ -33,36 +34,38 @@ const SLOW: u64 = 12;
 /// Every so many requests are such that nobody may send them twice.
 const POST: u64 = 7;
 
+/// An answer that comes later than this is none that a client would wait for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the clients have met so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    count: Mutex<Count>,
+    samples: Mutex<Vec<Sample>>,
     stop: AtomicBool,
 }
 
-/// A reading of a [`Tally`].
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Count {
-    /// Answers, right or not.
-    pub(crate) requests: u64,
-    /// What went wrong, in order.
-    pub(crate) failures: Vec<String>,
-    /// The longest that an answer took since this was last read.
-    pub(crate) slowest: Duration,
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// When it was sent.
+    pub(crate) start: Instant,
+    /// How long its answer took.
+    pub(crate) took: Duration,
+    /// What was wrong with the answer.
+    pub(crate) failure: Option<String>,
 }
 
 impl Tally {
-    /// What was met up to now.
-    pub(crate) fn read(&self) -> Count {
-        let mut count = self.count();
-        let read = count.clone();
-        count.slowest = Duration::ZERO;
-        read
+    /// How many requests have been answered, or failed, up to now.
+    pub(crate) fn requests(&self) -> usize {
+        self.samples().len()
     }
 
-    /// How many answers there were up to now.
-    pub(crate) fn requests(&self) -> u64 {
-        self.count().requests
+    /// All requests that were sent in a span of time and have come to their end.
+    pub(crate) fn sent_in(&self, span: Range<Instant>) -> Vec<Sample> {
+        let samples = self.samples();
+        let sent = samples.iter().filter(|sample| span.contains(&sample.start));
+        sent.cloned().collect()
     }
 
     /// Ends the load.
@@ -70,20 +73,18 @@ impl Tally {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    fn samples(&self) -> MutexGuard<'_, Vec<Sample>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, outcome: anyhow::Result<String>, kind: &str, start: Instant) {
         let took = start.elapsed();
-        let mut count = self.count();
-        count.requests += 1;
-        count.slowest = count.slowest.max(took);
-        if let Err(error) = outcome {
-            count
-                .failures
-                .push(format!("{kind}, {took:.0?}: {error:#}"));
-        }
+        let failure = outcome.err();
+        self.samples().push(Sample {
+            start,
+            took,
+            failure: failure.map(|error| format!("{kind}, {took:.0?}: {error:#}")),
+        });
     }
 }
 
@@ -151,7 +152,8 @@ async fn one(
         }
         signature(&answer)
     };
-    let outcome = exchange.await;
+    let outcome = timeout(PATIENCE, exchange).await;
+    let outcome = outcome.unwrap_or_else(|late| Err(late.into()));
     tally.note(
         outcome,
         &format!("{method} {path}, {kind}, at {proxy}"),
