@@ -2,9 +2,9 @@
 //! proxies route by.
 //!
 //! Both sides are polled side by side and boiled down to facts, such as one
-//! server or one router's rule. A change's lag is the time from the first
-//! reading that shows it at Docker to the first one that shows it at a proxy;
-//! the time between two readings, some 30 ms, is its uncertainty.
+//! server or one router's rule. A change's lag is taken as long as it can have
+//! been: from the last reading that does not show it at Docker to the first one
+//! that shows it at a proxy. The time between readings, some 40 ms, is in it.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,43 +25,57 @@ const PACE: Duration = Duration::from_millis(30);
 /// Servers and rules, each as one line.
 pub(crate) type Facts = BTreeSet<String>;
 
+/// What one side said at one time, when it differs from what it said before.
+#[derive(Clone, Debug)]
+struct Reading {
+    /// When the reading before it began: not earlier did this become true.
+    earliest: Instant,
+    /// When it was there to be read.
+    seen: Instant,
+    facts: Facts,
+}
+
 /// What one side said over time.
 #[derive(Debug, Default)]
-struct Timeline(Mutex<Vec<(Instant, Facts)>>);
+struct Timeline(Mutex<Vec<Reading>>);
 
 impl Timeline {
-    fn note(&self, facts: Facts) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.last().is_none_or(|(_, last)| *last != facts) {
-            seen.push((Instant::now(), facts));
+    /// Takes a reading down that follows one that began at `earliest`.
+    fn note(&self, earliest: Instant, facts: Facts) {
+        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if readings.last().is_none_or(|last| last.facts != facts) {
+            readings.push(Reading {
+                earliest,
+                seen: Instant::now(),
+                facts,
+            });
         }
     }
 
     /// All that was said from the state at `since` on.
-    fn from(&self, since: Instant) -> Vec<(Instant, Facts)> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = seen.partition_point(|(at, _)| *at <= since);
-        seen.iter().skip(first.saturating_sub(1)).cloned().collect()
+    fn from(&self, since: Instant) -> Vec<Reading> {
+        let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = readings.partition_point(|reading| reading.seen <= since);
+        let skipped = first.saturating_sub(1);
+        readings.iter().skip(skipped).cloned().collect()
     }
 
     fn now(&self) -> Facts {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.last()
-            .map(|(_, facts)| facts.clone())
-            .unwrap_or_default()
+        let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = readings.last();
+        last.map(|last| last.facts.clone()).unwrap_or_default()
     }
 }
 
-/// Changes of facts in a timeline: when, which, and whether it came or went.
-fn changes(timeline: &[(Instant, Facts)]) -> Vec<(Instant, String, bool)> {
+/// Changes of facts in a timeline: when at the earliest, which, and whether it
+/// came or went.
+fn changes(timeline: &[Reading]) -> Vec<(Instant, String, bool)> {
     let steps = timeline.iter().zip(timeline.iter().skip(1));
-    let all = steps.flat_map(|((_, before), (at, after))| {
-        let came = after
-            .difference(before)
-            .map(|fact| (*at, fact.clone(), true));
-        let went = before
-            .difference(after)
-            .map(|fact| (*at, fact.clone(), false));
+    let all = steps.flat_map(|(before, after)| {
+        let came = after.facts.difference(&before.facts);
+        let went = before.facts.difference(&after.facts);
+        let came = came.map(|fact| (after.earliest, fact.clone(), true));
+        let went = went.map(|fact| (after.earliest, fact.clone(), false));
         came.chain(went).collect::<Vec<_>>()
     });
     all.collect()
@@ -125,16 +139,23 @@ impl Watch {
         };
         let engine = DockerEngine::new(&settings)?;
         let docker = async {
+            let mut earliest = Instant::now();
             while !self.stop.load(Ordering::Relaxed) {
-                self.docker.note(at_docker(&engine, subject).await?);
+                let began = Instant::now();
+                self.docker
+                    .note(earliest, at_docker(&engine, subject).await?);
+                earliest = began;
                 tokio::time::sleep(PACE).await;
             }
             anyhow::Ok(())
         };
         let proxies = self.proxies.iter().map(async |(address, timeline)| {
             let mut connection = Connection::open(*address).await?;
+            let mut earliest = Instant::now();
             while !self.stop.load(Ordering::Relaxed) {
-                timeline.note(at_proxy(&mut connection, subject).await?);
+                let began = Instant::now();
+                timeline.note(earliest, at_proxy(&mut connection, subject).await?);
+                earliest = began;
                 tokio::time::sleep(PACE).await;
             }
             anyhow::Ok(())
@@ -187,11 +208,10 @@ impl Watch {
         for (address, proxy) in &self.proxies {
             let proxy = proxy.from(since);
             for (at, fact, came) in &docker {
-                let taken = proxy
-                    .iter()
-                    .find(|(_, facts)| facts.contains(fact) == *came);
-                let (taken, _) = taken.with_context(|| format!("{address} never saw {fact}"))?;
-                lags.push(taken.saturating_duration_since(*at));
+                let mut readings = proxy.iter();
+                let taken = readings.find(|reading| reading.facts.contains(fact) == *came);
+                let taken = taken.with_context(|| format!("{address} never saw {fact}"))?;
+                lags.push(taken.seen.saturating_duration_since(*at));
             }
         }
         let count = u32::try_from(lags.len().max(1))?;
