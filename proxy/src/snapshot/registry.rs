@@ -126,3 +126,29 @@ impl Registry {
         self.certificates.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_keeps_its_connections_while_each_build_uses_it() {
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let mut registry = Registry::new(crypto).expect("a registry");
+        let settings = ServersTransport::default();
+        let transport = Transport::new("default@internal", &settings, true).expect("a transport");
+        let transport = Arc::new(transport);
+        let url = ServerUrl::parse("http://192.0.2.1:80").expect("a URL");
+        let nothing = Configuration::default();
+
+        let first = registry.upstream(&url, &transport);
+        registry.sweep(&nothing);
+        let second = registry.upstream(&url, &transport);
+        registry.sweep(&nothing);
+        assert!(Arc::ptr_eq(&first, &second));
+        // A build without it, though the last snapshot still holds it.
+        registry.sweep(&nothing);
+        let third = registry.upstream(&url, &transport);
+        assert!(!Arc::ptr_eq(&first, &third));
+    }
+}
