@@ -34,7 +34,16 @@ pub struct Registry {
     pub(super) middlewares: HashMap<String, (Middleware, Layer)>,
     pub(super) transports: HashMap<String, (ServersTransport, Arc<Transport>)>,
     groups: HashMap<String, Arc<Servers>>,
-    upstreams: HashMap<(Arc<str>, Arc<str>), Arc<Upstream>>,
+    upstreams: HashMap<(Arc<str>, Arc<str>), Way>,
+    /// Counts builds, to tell what the present one has used.
+    build: u64,
+}
+
+/// The way to a server, and the build that used it last.
+#[derive(Debug)]
+struct Way {
+    upstream: Arc<Upstream>,
+    used_in: u64,
 }
 
 impl Registry {
@@ -54,6 +63,7 @@ impl Registry {
             transports: HashMap::new(),
             groups: HashMap::new(),
             upstreams: HashMap::new(),
+            build: 0,
         })
     }
 
@@ -74,18 +84,24 @@ impl Registry {
         transport: &Arc<Transport>,
     ) -> Arc<Upstream> {
         let key = (Arc::clone(url.text()), Arc::clone(transport.name()));
-        if let Some(upstream) = self.upstreams.get(&key)
-            && Arc::ptr_eq(upstream.transport(), transport)
+        if let Some(way) = self.upstreams.get_mut(&key)
+            && Arc::ptr_eq(way.upstream.transport(), transport)
         {
-            return Arc::clone(upstream);
+            way.used_in = self.build;
+            return Arc::clone(&way.upstream);
         }
         let upstream = Arc::new(Upstream::new(url.clone(), Arc::clone(transport)));
-        self.upstreams.insert(key, Arc::clone(&upstream));
+        let way = Way {
+            upstream: Arc::clone(&upstream),
+            used_in: self.build,
+        };
+        self.upstreams.insert(key, way);
         upstream
     }
 
     /// Lets go of what `configuration` no longer has. Whoever waits for a server
-    /// of a service that is gone learns it at once.
+    /// of a service that is gone, or for a connection to a server that is, learns
+    /// it at once. Ends a build.
     pub(super) fn sweep(&mut self, configuration: &Configuration) {
         let http = &configuration.http;
         self.groups.retain(|name, group| {
@@ -97,9 +113,42 @@ impl Registry {
         });
         self.middlewares
             .retain(|name, _| http.middlewares.contains_key(name));
-        self.upstreams
-            .retain(|_, upstream| Arc::strong_count(upstream) > 1);
+        let build = self.build;
+        self.upstreams.retain(|_, way| {
+            let stays = way.used_in == build;
+            if !stays {
+                way.upstream.leave();
+            }
+            stays
+        });
+        self.build += 1;
         self.rules.retain(|_, rule| Arc::strong_count(rule) > 1);
         self.certificates.sweep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_keeps_its_connections_while_each_build_uses_it() {
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let mut registry = Registry::new(crypto).expect("a registry");
+        let settings = ServersTransport::default();
+        let transport = Transport::new("default@internal", &settings, true).expect("a transport");
+        let transport = Arc::new(transport);
+        let url = ServerUrl::parse("http://192.0.2.1:80").expect("a URL");
+        let nothing = Configuration::default();
+
+        let first = registry.upstream(&url, &transport);
+        registry.sweep(&nothing);
+        let second = registry.upstream(&url, &transport);
+        registry.sweep(&nothing);
+        assert!(Arc::ptr_eq(&first, &second));
+        // A build without it, though the last snapshot still holds it.
+        registry.sweep(&nothing);
+        let third = registry.upstream(&url, &transport);
+        assert!(!Arc::ptr_eq(&first, &third));
     }
 }

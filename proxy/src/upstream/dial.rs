@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::address::{Host, Scheme, ServerUrl};
+use super::shared::Shared;
 use super::transport::{HANDSHAKE_TIMEOUT, Transport};
 use super::wire::Wire;
 use crate::http::{ErrorKind, ProxyError, Retry};
@@ -30,8 +31,22 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// Opens a connection to `url`. With `only_http1` HTTP/2 is not offered.
+/// Opens a connection to a server. With `only_http1` HTTP/2 is not offered.
+///
+/// A server that leaves meanwhile is given up at once: its address may be
+/// nobody's by then, and an overlay network answers for nobody.
 pub(super) async fn dial(
+    shared: &Shared,
+    only_http1: bool,
+) -> Result<(Wire, Protocol), ProxyError> {
+    let opening = open(&shared.url, &shared.transport, only_http1);
+    match shared.gone.run_until_cancelled(opening).await {
+        Some(opened) => opened,
+        None => Err(failure(ErrorKind::Connect).because("the server left")),
+    }
+}
+
+async fn open(
     url: &ServerUrl,
     transport: &Transport,
     only_http1: bool,

@@ -197,7 +197,7 @@ async fn run(shared: Arc<Shared>, waiting: Rc<Dial>) {
 }
 
 async fn connect(shared: &Arc<Shared>, waiting: &Dial) -> Result<(), ProxyError> {
-    let (wire, protocol) = dial(&shared.url, &shared.transport, false).await?;
+    let (wire, protocol) = dial(shared, false).await?;
     shared.set_http1(protocol == Protocol::Http1);
     if protocol == Protocol::Http1 {
         let connection = Connection::open(wire, Arc::clone(shared)).await?;

@@ -144,6 +144,14 @@ impl Upstream {
         self.shared.retire();
     }
 
+    /// Says that the server is not to be used any more. As [`Self::retire`]; and
+    /// who waits for a connection to it is told at once that there will be none,
+    /// and may try another server. Responses under way go on.
+    pub fn leave(&self) {
+        self.shared.retire();
+        self.shared.gone.cancel();
+    }
+
     /// Sends `request` and waits for the head of the response. Its target is
     /// what the server is to see, its Host header too. Dropping the future
     /// gives the request up and closes its connection.
@@ -207,7 +215,7 @@ impl Upstream {
     /// rare, and their state is large.
     async fn open(&self) -> Result<Connection, ProxyError> {
         let shared = &self.shared;
-        let opened = match dial::dial(&shared.url, &shared.transport, true).await {
+        let opened = match dial::dial(shared, true).await {
             Ok((wire, _)) => Connection::open(wire, Arc::clone(shared)).await,
             Err(error) => Err(error),
         };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::address::{Scheme, ServerUrl};
 use super::transport::Transport;
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     /// Counts how often all connections were given up.
     age: AtomicU32,
     is_http1: AtomicBool,
+    /// Ends the wait for new connections once nobody is to use the server any more.
+    pub(super) gone: CancellationToken,
     pub(super) patience: Patience,
 }
 
@@ -48,6 +51,7 @@ impl Shared {
             idle: AtomicUsize::new(0),
             age: AtomicU32::new(0),
             is_http1: AtomicBool::new(false),
+            gone: CancellationToken::new(),
             patience: Patience::new(),
         }
     }

@@ -280,3 +280,32 @@ async fn no_race_is_lost_against_a_server_that_closes_after_each_answer() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_connection_to_a_server_that_leaves() {
+    for disable_http2 in [false, true] {
+        local(async {
+            // It takes connections, and then never says a word of TLS.
+            let server = Server::start().await;
+            let settings = ServersTransport {
+                disable_http2,
+                ..ServersTransport::default()
+            };
+            let url = ServerUrl::parse(&server.url("https")).unwrap();
+            let upstream = Upstream::new(url, transport(&settings));
+            let leave = async {
+                let peer = server.accept().await;
+                upstream.leave();
+                peer
+            };
+            let (answer, _peer) = tokio::join!(upstream.send(post("x"), Reuse::Allowed), leave);
+            for answer in [answer, upstream.send(get(), Reuse::Allowed).await] {
+                let failure = answer.unwrap_err();
+                assert_eq!(failure.error.kind, ErrorKind::Connect);
+                assert_eq!(failure.error.retry, Retry::Always);
+                assert!(failure.request.is_some());
+            }
+        })
+        .await;
+    }
+}
