@@ -12,6 +12,7 @@ pub mod app;
 pub mod balance;
 pub mod config;
 pub mod entry_point;
+pub mod healthcheck;
 pub mod http;
 pub mod middleware;
 pub mod observe;

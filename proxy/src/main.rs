@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 use tidegate_proxy::app::{self, Signals};
+use tidegate_proxy::config::help::{self, Command};
 use tidegate_proxy::config::loader::{self, Loaded};
+use tidegate_proxy::healthcheck;
 use tidegate_proxy::observe::log::{self, LogHandle};
 use tidegate_shared::report::Chain;
 use tidegate_shared::shutdown;
@@ -20,18 +22,45 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of settings that can't be used.
 const BAD_SETTINGS: u8 = 2;
 
-#[expect(clippy::print_stderr, reason = "there is no log yet")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the command line, and there is no log yet"
+)]
 fn main() -> ExitCode {
-    let arguments = std::env::args().skip(1);
+    let (command, flags) = help::command(std::env::args().skip(1));
+    match command {
+        Command::Help => {
+            print!("{}", help::text());
+            return ExitCode::SUCCESS;
+        }
+        Command::Version => {
+            println!("tidegate-proxy {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Command::Run | Command::Healthcheck => {}
+    }
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = match loader::load(arguments, variables, &loader::directories(variable)) {
+    let loaded = match loader::load(flags, variables, &loader::directories(variable)) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(BAD_SETTINGS);
         }
     };
+    if command == Command::Healthcheck {
+        return match healthcheck::ask(&loaded.config) {
+            Ok(address) => {
+                println!("OK: {address}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{}", Chain(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let log = match log::init(&loaded.config.log) {
         Ok(log) => log,
         Err(error) => {

@@ -19,7 +19,14 @@ const PROXY: &[&[&str]] = &[
     &["routing", "upstream", "health", "tls", "http", "observe"],
     &["service", "middleware"],
     &["snapshot"],
-    &["entry_point", "provider", "acme", "cluster", "admin"],
+    &[
+        "entry_point",
+        "provider",
+        "acme",
+        "cluster",
+        "admin",
+        "healthcheck",
+    ],
     &["app", "main", "lib"],
 ];
 

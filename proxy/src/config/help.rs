@@ -41,6 +41,13 @@ Settings:
 /// What the first words of `args` (without the program's name) ask for, and the flags.
 pub fn command(args: impl IntoIterator<Item = String>) -> (Command, Vec<String>) {
     let mut flags: Vec<_> = args.into_iter().collect();
+    // Stacks may name the program themselves: Traefik's image takes that.
+    if matches!(
+        flags.first().map(String::as_str),
+        Some("traefik" | "tidegate-proxy")
+    ) {
+        flags.remove(0);
+    }
     let is_asked = |names: &[&str]| flags.iter().any(|flag| names.contains(&flag.as_str()));
     if is_asked(&["--help", "-help", "-h"]) {
         return (Command::Help, Vec::new());

@@ -67,8 +67,7 @@ impl LoadBalancer {
             let began = Instant::now();
             let failure = match self.send(request, &slot, reuse).await {
                 Ok(answer) => {
-                    exchange.origin_status.set(Some(answer.response.status()));
-                    exchange.origin_duration.set(began.elapsed());
+                    exchange.note_origin(&answer.response, began.elapsed());
                     return Ok(deliver(answer, slot));
                 }
                 Err(failure) => failure,

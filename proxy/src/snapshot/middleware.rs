@@ -119,8 +119,12 @@ fn entry(
     if object.is_broken() {
         return Ok(Entry::Broken);
     }
-    if object.value == Middleware::default() && has_unsupported_kind(object) {
-        return Ok(if is_dispensable(object) {
+    let unsupported = unsupported_kinds(name, object);
+    if object.value == Middleware::default() && !unsupported.is_empty() {
+        let all_dispensable = unsupported
+            .iter()
+            .all(|kind| DISPENSABLE.contains(&kind.as_str()));
+        return Ok(if all_dispensable {
             Entry::Dispensable
         } else {
             Entry::Broken
@@ -158,25 +162,24 @@ fn reads_files(middleware: &Middleware) -> bool {
         .is_some_and(|auth| !auth.users_file.is_empty())
 }
 
-fn has_unsupported_kind(object: &Object<Middleware>) -> bool {
-    unsupported_kinds(object).next().is_some()
-}
-
-fn is_dispensable(object: &Object<Middleware>) -> bool {
-    unsupported_kinds(object).all(|kind| DISPENSABLE.contains(&kind.as_str()))
-}
-
-/// The kinds in lower case out of keys such as `http.middlewares.NAME.compress.encodings`.
-/// Names may hold dots, so the kind is looked for from the known names.
-fn unsupported_kinds(object: &Object<Middleware>) -> impl Iterator<Item = String> {
+/// The kinds, in lower case, that a middleware was meant to have and can't: what
+/// follows its name in keys such as `http.middlewares.NAME.compress.encodings`.
+fn unsupported_kinds(full_name: &str, object: &Object<Middleware>) -> Vec<String> {
+    let name = full_name
+        .rsplit_once('@')
+        .map_or(full_name, |(name, _)| name);
+    let head = format!("http.middlewares.{name}.").to_lowercase();
+    let kind = |problem: &Diagnostic| {
+        let key = problem.key.to_lowercase();
+        let rest = key.strip_prefix(&head)?;
+        rest.split('.').next().map(str::to_owned)
+    };
     object
         .problems
         .iter()
         .filter(|problem| problem.problem == Problem::Unsupported)
-        .map(|problem| {
-            let key = problem.key.to_ascii_lowercase();
-            key.split('.').nth(3).unwrap_or_default().to_owned()
-        })
+        .map(|problem| kind(problem).unwrap_or_default())
+        .collect()
 }
 
 impl Report {
@@ -194,6 +197,10 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidegate_shared::settings::{Origin, Severity};
+
     use super::*;
 
     fn chains(entries: &[(&str, &[&str])]) -> Middlewares {
@@ -204,6 +211,43 @@ mod tests {
                 .map(|(name, inner)| ((*name).to_owned(), entry(inner)))
                 .collect(),
         )
+    }
+
+    /// A middleware that was written with these kinds, none of which is supported.
+    fn unsupported(kinds: &[&str]) -> Object<Middleware> {
+        let mut object = Object::new(Middleware::default(), Origin::Internal);
+        for kind in kinds {
+            let key = format!("http.middlewares.a.b.{kind}");
+            object.problems.push(Diagnostic {
+                severity: Severity::Warning,
+                problem: Problem::Unsupported,
+                ..Diagnostic::invalid(Origin::Internal, key, "not supported yet")
+            });
+        }
+        object
+    }
+
+    #[test]
+    fn only_what_guards_nothing_may_be_left_out() {
+        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let mut registry = Registry::new(crypto).unwrap();
+        for (kinds, is_left_out) in [
+            (
+                &["compress.encodings", "compress.minResponseBodyBytes"][..],
+                true,
+            ),
+            (&["Compress"], true),
+            (&["retry.attempts"], true),
+            (&["forwardAuth.address"], false),
+            (&["rateLimit"], false),
+            (&["compress", "forwardAuth.address"], false),
+            (&["plugin.x"], false),
+        ] {
+            let entry = entry("a.b@file", &unsupported(kinds), &mut registry);
+            let left_out = matches!(entry, Ok(Entry::Dispensable));
+            let broken = matches!(entry, Ok(Entry::Broken));
+            assert_eq!((left_out, broken), (is_left_out, !is_left_out), "{kinds:?}");
+        }
     }
 
     #[test]

@@ -250,7 +250,10 @@ fn what_is_not_supported_yet_is_named_and_costs_nothing_else() {
         (problem.problem, problem.severity),
         (Problem::Unsupported, Severity::Warning)
     );
-    assert_eq!(configuration.problems[0].key, "udp.services.u");
+    assert_eq!(
+        configuration.problems[0].key,
+        "udp.services.u.loadbalancer.server.port"
+    );
     assert_eq!(configuration.problems[0].problem, Problem::Unsupported);
 }
 
