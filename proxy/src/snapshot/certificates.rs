@@ -21,7 +21,10 @@ pub(super) struct Certificates {
 struct Loaded {
     /// What the files looked like when they were read; read again only when that changes.
     stamps: [Stamp; 2],
-    certificate: Arc<Certificate>,
+    /// The last content that could be used, if there ever was one.
+    certificate: Option<Arc<Certificate>>,
+    /// Whether what is there now can be used.
+    is_good: bool,
     /// The last build that wanted it.
     round: u64,
 }
@@ -50,32 +53,28 @@ impl Certificates {
         let key = (file.cert_file.clone(), file.key_file.clone());
         let stamps = [Stamp::of(&key.0), Stamp::of(&key.1)];
         let round = self.round;
-        if let Some(known) = self.loaded.get_mut(&key)
+        let known = self.loaded.get_mut(&key);
+        let last_good = known.as_ref().and_then(|known| known.certificate.clone());
+        if let Some(known) = known
             && known.stamps == stamps
+            && known.is_good
         {
             known.round = round;
-            return (Some(Arc::clone(&known.certificate)), None);
+            return (last_good, None);
         }
-        match Certificate::load(crypto, &key.0, &key.1) {
-            Ok(certificate) => {
-                let certificate = Arc::new(certificate);
-                let loaded = Loaded {
-                    stamps,
-                    certificate: Arc::clone(&certificate),
-                    round,
-                };
-                self.loaded.insert(key, loaded);
-                (Some(certificate), None)
-            }
-            Err(error) => {
-                let last_good = self.loaded.get_mut(&key).map(|known| {
-                    known.stamps = stamps;
-                    known.round = round;
-                    Arc::clone(&known.certificate)
-                });
-                (last_good, Some(error))
-            }
-        }
+        let read = Certificate::load(crypto, &key.0, &key.1);
+        let (certificate, error) = match read {
+            Ok(certificate) => (Some(Arc::new(certificate)), None),
+            Err(error) => (last_good, Some(error)),
+        };
+        let loaded = Loaded {
+            stamps,
+            certificate: certificate.clone(),
+            is_good: error.is_none(),
+            round,
+        };
+        self.loaded.insert(key, loaded);
+        (certificate, error)
     }
 
     /// Whether a file of a certificate in use changed since it was read.
@@ -90,5 +89,78 @@ impl Certificates {
         let round = self.round;
         self.loaded.retain(|_, loaded| loaded.round == round);
         self.round += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    struct Files(PathBuf);
+
+    impl Files {
+        fn new() -> Self {
+            let name = format!("tidegate-certificates-{:x}", fastrand::u64(..));
+            let directory = std::env::temp_dir().join(name);
+            fs::create_dir(&directory).unwrap();
+            Self(directory)
+        }
+
+        fn file(&self) -> CertificateFile {
+            let path = |name| self.0.join(name).to_str().unwrap().to_owned();
+            CertificateFile {
+                cert_file: path("cert.pem"),
+                key_file: path("key.pem"),
+                stores: Vec::new(),
+            }
+        }
+
+        fn write(&self) {
+            let key = KeyPair::generate().unwrap();
+            let made = CertificateParams::new(["a.example".to_owned()])
+                .unwrap()
+                .self_signed(&key)
+                .unwrap();
+            fs::write(self.0.join("cert.pem"), made.pem()).unwrap();
+            fs::write(self.0.join("key.pem"), key.serialize_pem()).unwrap();
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn files_are_read_when_they_come_and_kept_when_they_break() {
+        let crypto = rustls::crypto::ring::default_provider();
+        let files = Files::new();
+        let mut certificates = Certificates::default();
+        let (missing, error) = certificates.load(&crypto, &files.file());
+        assert!(missing.is_none() && error.is_some());
+        assert!(!certificates.is_stale());
+
+        files.write();
+        assert!(certificates.is_stale());
+        let (first, error) = certificates.load(&crypto, &files.file());
+        assert!(error.is_none() && !certificates.is_stale());
+        let serial = first.map(|found| found.facts.serial.clone());
+
+        fs::write(files.0.join("cert.pem"), "broken").unwrap();
+        assert!(certificates.is_stale());
+        // The complaint stays as long as its cause, whatever else is rebuilt.
+        for _ in 0..2 {
+            let (kept, error) = certificates.load(&crypto, &files.file());
+            assert_eq!(kept.map(|found| found.facts.serial.clone()), serial);
+            assert!(error.is_some());
+        }
+        certificates.sweep();
+        certificates.sweep();
+        assert!(certificates.loaded.is_empty());
     }
 }
