@@ -86,9 +86,14 @@ pub fn request(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what a response must not carry to a client.
+/// Removes what a response must not carry to a client. `Trailer` stays: without
+/// that announcement hyper sends no trailers to HTTP/1.1 clients.
 pub fn response(headers: &mut HeaderMap) {
+    let announced: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
     remove(headers);
+    for names in announced {
+        headers.append(TRAILER, names);
+    }
 }
 
 fn remove(headers: &mut HeaderMap) {
@@ -273,11 +278,12 @@ mod tests {
             ("Connection", "close, X-A"),
             ("X-A", "1"),
             ("TE", "trailers"),
+            ("Trailer", "X-Sum"),
             ("Upgrade", "x"),
             ("Server", "s"),
         ]);
         response(&mut headers);
-        assert_eq!(lines(&headers), ["server: s"]);
+        assert_eq!(lines(&headers), ["server: s", "trailer: X-Sum"]);
     }
 
     #[test]
