@@ -21,6 +21,10 @@ use tracing::{info, warn};
 use super::io::Open;
 use super::serve::{Settings, serve};
 
+/// Most connections that are taken when the listener closes: as many as can wait.
+/// Those that come meanwhile must not keep the stop from going on.
+const LAST_CONNECTIONS: usize = 4096;
+
 /// How long nothing is accepted after the process ran out of something.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
@@ -100,7 +104,7 @@ impl Acceptor {
         let Ok(listener) = listener.into_std() else {
             return;
         };
-        loop {
+        for _ in 0..LAST_CONNECTIONS {
             match listener.accept() {
                 Ok((socket, _)) => {
                     if socket.set_nonblocking(true).is_ok()

@@ -63,10 +63,11 @@ pub(super) async fn drive<C: Connection>(
     let mut driver = Driver::default();
     let end = std::future::poll_fn(|cx| {
         loop {
+            driver.look_up(state, closing.as_mut(), cx);
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
                 return Poll::Ready(end);
             }
-            match driver.poll(state, closing.as_mut(), cx) {
+            match driver.poll(state, cx) {
                 Poll::Ready(Next::SayGoodbye) => connection.as_mut().say_goodbye(),
                 Poll::Ready(Next::Cut) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
@@ -87,20 +88,31 @@ enum Next {
 #[derive(Debug, Default)]
 struct Driver {
     is_closing: bool,
+    is_hurried: bool,
     said_goodbye: bool,
     alarm: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Driver {
-    fn poll(
+    /// Sees whether the entry point closes. Comes before each turn of the
+    /// connection: a request that this turn completes is the last one already,
+    /// and its response says so.
+    fn look_up(
         &mut self,
         state: &State,
         closing: Pin<&mut WaitForCancellationFuture<'_>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Next> {
+    ) {
         if !self.is_closing && closing.poll(cx).is_ready() {
             self.is_closing = true;
             state.set_last();
+        }
+    }
+
+    fn poll(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.is_closing && !self.is_hurried {
+            // Only now is it known whether the client has said anything.
+            self.is_hurried = true;
             if !state.is_http2() && !state.has_read() {
                 state.hurry(LAST_CALL);
             }
@@ -155,4 +167,72 @@ impl Driver {
 /// request is on its way is answered first, with `Connection: close`.
 fn may_say_goodbye(state: &State) -> bool {
     state.is_http2() || state.phase() != Phase::Head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Limits;
+    use super::*;
+
+    /// Ends at its first turn, or never, and knows what it was told before.
+    struct Toy<'a> {
+        state: &'a State,
+        asks: bool,
+        was_last: bool,
+    }
+
+    impl Future for Toy<'_> {
+        type Output = hyper::Result<()>;
+
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+            self.was_last = self.state.is_last();
+            if !self.asks {
+                return Poll::Pending;
+            }
+            self.state.on_read(1);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Connection for Toy<'_> {
+        fn say_goodbye(self: Pin<&mut Self>) {}
+    }
+
+    fn state() -> State {
+        let limits = Limits {
+            read: None,
+            write: None,
+            idle: None,
+        };
+        State::new(Instant::now(), limits, false, false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_with_the_stop_is_the_last() {
+        let state = state();
+        let closing = CancellationToken::new();
+        closing.cancel();
+        let mut toy = Toy {
+            state: &state,
+            asks: true,
+            was_last: false,
+        };
+        drive(Pin::new(&mut toy), &state, &closing).await;
+        assert!(toy.was_last);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_asks_is_cut_soon_after_the_stop() {
+        let state = state();
+        let closing = CancellationToken::new();
+        closing.cancel();
+        let mut toy = Toy {
+            state: &state,
+            asks: false,
+            was_last: false,
+        };
+        let since = Instant::now();
+        drive(Pin::new(&mut toy), &state, &closing).await;
+        assert!(since.elapsed() >= LAST_CALL && since.elapsed() < LAST_CALL * 2);
+    }
 }

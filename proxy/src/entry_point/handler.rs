@@ -57,7 +57,9 @@ impl Handler {
         async move {
             let version = request.version();
             let write_until = ticket.write_until;
-            let work = self.respond(request, &ticket);
+            // Boxed: hyper keeps room for this future as long as the connection
+            // lives, and most of that time is spent on the response's body.
+            let work = Box::pin(self.respond(request, &ticket));
             let mut response = match write_until {
                 Some(at) => timeout_at(at, work).await.map_err(|_| TooLate)?,
                 None => work.await,

@@ -27,7 +27,6 @@ use std::io as std_io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use thiserror::Error;
 use tidegate_shared::listen::{ListenAddress, ParseListenAddressError};
 
@@ -35,6 +34,7 @@ pub use self::dispatch::Dispatch;
 pub use self::workers::Workers;
 use crate::config::startup;
 use crate::http::SharedService;
+use crate::http::trust::BadNetwork;
 use crate::tls::ServerConfigs;
 
 /// An entry point to be opened.
@@ -86,14 +86,12 @@ pub enum StartError {
         source: ParseListenAddressError,
     },
     /// A trusted address is neither an IP address nor a network.
-    #[error(
-        "entry point {entry_point:?} trusts {text:?}, which is neither an address nor a network"
-    )]
+    #[error("entry point {entry_point:?} can't tell whom to trust")]
     Network {
         /// The entry point's name.
         entry_point: Arc<str>,
         /// What was configured.
-        text: String,
+        source: BadNetwork,
     },
     /// The address can't be bound.
     #[error("entry point {entry_point:?} can't listen on {address}")]
@@ -108,36 +106,6 @@ pub enum StartError {
     /// A worker can't be started.
     #[error("a worker thread can't be started")]
     Worker(#[source] std_io::Error),
-}
-
-/// Peers that are believed.
-#[derive(Clone, Debug, Default)]
-struct Trust {
-    everyone: bool,
-    networks: Box<[IpNet]>,
-}
-
-impl Trust {
-    fn new(name: &Arc<str>, everyone: bool, texts: &[String]) -> Result<Self, StartError> {
-        let parse = |text: &String| {
-            let text = text.trim();
-            text.parse::<IpNet>()
-                .or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)))
-                .map_err(|_| StartError::Network {
-                    entry_point: Arc::clone(name),
-                    text: text.to_owned(),
-                })
-        };
-        Ok(Self {
-            everyone,
-            networks: texts.iter().map(parse).collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn includes(&self, peer: SocketAddr) -> bool {
-        let ip = peer.ip();
-        self.everyone || self.networks.iter().any(|network| network.contains(&ip))
-    }
 }
 
 /// IPv4 clients of a dual-stack socket get their own spelling back.

@@ -28,7 +28,8 @@ use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
 use super::io::{Open, Stream, Watched};
 use super::sniff::{Sniffed, Spoken, sniff};
 use super::state::{Limits, State};
-use super::{ConnectionEvents, EntryPoint, StartError, Trust, canonical};
+use super::{ConnectionEvents, EntryPoint, StartError, canonical};
+use crate::http::trust::TrustedNetworks;
 use crate::http::{ConnectionInfo, TlsConnection};
 
 /// What Go adds to the longest head that is configured.
@@ -42,16 +43,16 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// Bytes of all request bodies of a connection that a client may send ahead.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Bytes of one response body that wait for the client's window.
-const SEND_BUFFER: usize = 32 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// What all connections of an entry point have in common.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) entry_point: EntryPoint,
     limits: Limits,
-    trusted: Trust,
+    trusted: TrustedNetworks,
     /// Who may send PROXY headers; nobody does if there is none.
-    proxies: Option<Trust>,
+    proxies: Option<TrustedNetworks>,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
 }
@@ -63,11 +64,11 @@ impl Settings {
         let proxies = config
             .proxy_protocol
             .as_ref()
-            .map(|proxies| Trust::new(name, proxies.insecure, &proxies.trusted_ips))
+            .map(|proxies| trust(name, proxies.insecure, &proxies.trusted_ips))
             .transpose()?;
         Ok(Self {
             limits: Limits::from(&config.transport.responding_timeouts),
-            trusted: Trust::new(name, forwarded.insecure, &forwarded.trusted_ips)?,
+            trusted: trust(name, forwarded.insecure, &forwarded.trusted_ips)?,
             proxies,
             http1: http1_builder(config.http.max_header_bytes),
             http2: http2_builder(
@@ -78,6 +79,17 @@ impl Settings {
             entry_point,
         })
     }
+}
+
+fn trust(
+    entry_point: &Arc<str>,
+    insecure: bool,
+    trusted: &[String],
+) -> Result<TrustedNetworks, StartError> {
+    TrustedNetworks::parse(insecure, trusted).map_err(|source| StartError::Network {
+        entry_point: Arc::clone(entry_point),
+        source,
+    })
 }
 
 fn http1_builder(max_header_bytes: usize) -> http1::Builder {
@@ -230,7 +242,7 @@ fn settle_addresses(
     let is_believed = settings
         .proxies
         .as_ref()
-        .is_some_and(|proxies| proxies.includes(peer));
+        .is_some_and(|proxies| proxies.contains(peer.ip()));
     match sniffed.proxied {
         Some(told) if is_believed => (canonical(told.source), canonical(told.destination)),
         _ => (peer, local),
@@ -271,7 +283,7 @@ fn info(
         client_ip: HeaderValue::try_from(client.ip().to_string())
             .expect("an address is printable ASCII"),
         local,
-        is_trusted: settings.trusted.includes(client),
+        is_trusted: settings.trusted.contains(client.ip()),
         appends_forwarded_for: !settings
             .entry_point
             .config

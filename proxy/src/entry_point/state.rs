@@ -21,10 +21,12 @@ use tokio::time::Instant;
 
 use crate::config::startup::RespondingTimeouts;
 
-/// How many bytes of bodies hyper may hold unwritten on an HTTP/1 connection.
-/// With TLS as many wait in its own buffer.
-const MAX_UNWRITTEN: usize = 32 * 1024;
-const MAX_UNWRITTEN_TLS: usize = 16 * 1024;
+/// How many bytes of bodies may wait unwritten on an HTTP/1 connection for the
+/// next piece to be handed to hyper: small pieces are written together, and a
+/// client that doesn't read costs one large one. With TLS they wait as
+/// ciphertext too.
+const MAX_UNWRITTEN: usize = 8 * 1024;
+const MAX_UNWRITTEN_TLS: usize = 4 * 1024;
 
 /// How long unread bytes of a client are taken in after the last response, so
 /// that a reset does not destroy that response on its way.
@@ -216,7 +218,7 @@ impl State {
 
     /// Ready when a body may give hyper more bytes.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_http2 || self.unwritten.load(Relaxed) < self.max_unwritten {
+        if self.is_http2 || self.unwritten.load(Relaxed) <= self.max_unwritten {
             return Poll::Ready(());
         }
         self.written.register(cx.waker());
