@@ -7,7 +7,7 @@ use ::http::StatusCode;
 
 use super::reply::Reply;
 use crate::config::startup::Ping;
-use crate::http::{HttpService, Request, ResponseFuture};
+use crate::http::{HttpService, Request, ResponseFuture, respond};
 
 /// Whether the process is about to stop. Clones share one answer.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,7 @@ impl HttpService for PingService {
             StatusCode::OK
         };
         Box::pin(async move {
-            let text = status.canonical_reason().unwrap_or("");
+            let text = respond::name(status);
             let reply = Reply::new(status, "text/plain; charset=utf-8", text);
             reply.respond(&request.head.method)
         })

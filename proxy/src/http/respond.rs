@@ -46,13 +46,22 @@ pub fn error(error: &ProxyError) -> Response {
 /// A status with its own name as the body, and no Content-Type, as Traefik
 /// answers for most refusals.
 pub fn status_text(status: StatusCode) -> Response {
-    let text = match status.as_u16() {
-        CLIENT_CLOSED_REQUEST => "Client Closed Request",
-        _ => status.canonical_reason().unwrap_or_default(),
-    };
-    let mut response = HttpResponse::new(Body::full(text));
+    let mut response = HttpResponse::new(Body::full(name(status)));
     *response.status_mut() = status;
     response
+}
+
+/// The name of a status as Go's `http.StatusText` has it: some are older than
+/// those of RFC 9110. Empty for one without a name.
+pub fn name(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        203 => "Non-Authoritative Information",
+        413 => "Request Entity Too Large",
+        414 => "Request URI Too Long",
+        416 => "Requested Range Not Satisfiable",
+        CLIENT_CLOSED_REQUEST => "Client Closed Request",
+        _ => status.canonical_reason().unwrap_or_default(),
+    }
 }
 
 /// A status without a body.
@@ -89,6 +98,26 @@ mod tests {
             400, 421, 501, 431, 499, 408, 404, 503, 503, 503, 502, 504, 502, 504, 500, 500,
         ];
         assert_eq!(statuses, expected);
+    }
+
+    #[test]
+    fn names_are_gos() {
+        for (code, expected) in [
+            (203, "Non-Authoritative Information"),
+            (413, "Request Entity Too Large"),
+            (414, "Request URI Too Long"),
+            (416, "Requested Range Not Satisfiable"),
+            (418, "I'm a teapot"),
+            (499, "Client Closed Request"),
+            (505, "HTTP Version Not Supported"),
+            (299, ""),
+        ] {
+            assert_eq!(
+                name(StatusCode::from_u16(code).unwrap()),
+                expected,
+                "{code}"
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use ::http::header::{HeaderValue, LOCATION};
 use ::http::{Method, StatusCode};
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::config::dynamic;
 use crate::http::forwarded::X_FORWARDED_PROTO;
@@ -39,7 +39,7 @@ impl Middleware for RedirectRegex {
         };
         let host = target::host(&request.head);
         let old = format!("{scheme}://{host}{}", path_and_query(&request));
-        if !self.regex.is_match(old.as_bytes()) {
+        if !self.regex.is_match(&old) {
             return next.call(request);
         }
         let new = pattern::replace(&self.regex, &old, &self.replacement);

@@ -3,7 +3,7 @@
 
 use ::http::header::{HeaderName, HeaderValue};
 use ::http::request::Parts;
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::config::dynamic;
 use crate::http::{ErrorKind, HttpService, ProxyError, Request, ResponseFuture, target};
@@ -58,7 +58,7 @@ impl ReplacePathRegex {
 
     fn edit(&self, head: &mut Parts) -> Result<(), ProxyError> {
         let path = target::path(head);
-        if !self.regex.is_match(path.as_bytes()) {
+        if !self.regex.is_match(path) {
             return Ok(());
         }
         let written = pattern::replace(&self.regex, path, &self.replacement);

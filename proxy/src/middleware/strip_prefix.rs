@@ -8,7 +8,7 @@
 
 use ::http::header::HeaderValue;
 use ::http::request::Parts;
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::config::dynamic;
 use crate::http::forwarded::X_FORWARDED_PREFIX;
@@ -76,8 +76,9 @@ impl StripPrefixRegex {
 
     fn edit(&self, head: &mut Parts) -> Result<(), ProxyError> {
         let path = decoded(head)?;
+        let text = String::from_utf8_lossy(&path);
         let prefix = |regex: &Regex| {
-            let found = regex.find(&path)?.as_bytes();
+            let found = regex.find(&text)?.as_str().as_bytes();
             (!found.is_empty() && path.starts_with(found)).then_some(found)
         };
         let Some(prefix) = self.expressions.iter().find_map(prefix) else {

@@ -13,7 +13,7 @@ mod host_set;
 mod literal;
 mod matcher;
 mod query;
-mod regex;
+pub(crate) mod regex;
 mod template;
 mod token;
 mod tree;

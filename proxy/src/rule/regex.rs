@@ -3,11 +3,11 @@
 //! Both are the same family without backtracking, but their syntax differs at
 //! the edges, so `rewrite` translates before anything is compiled. The memory
 //! of each expression is bounded; matching is unanchored. Called by the
-//! builders of matchers, and by matchers at request time.
+//! builders of matchers and middlewares, and by matchers at request time.
 
 mod rewrite;
 
-use ::regex::bytes::{Regex, RegexBuilder};
+use ::regex::{Regex, RegexBuilder};
 
 use super::error::Problem;
 
@@ -18,34 +18,37 @@ const CACHE_LIMIT: usize = 512 * 1024;
 /// How deep groups may be nested.
 const NEST_LIMIT: u32 = 200;
 
+/// Compiles an expression written for Go.
+///
+/// # Errors
+///
+/// What is wrong with it, in a few words.
+pub(crate) fn compile(expression: &str) -> Result<Regex, String> {
+    RegexBuilder::new(&rewrite::rewrite(expression)?)
+        .size_limit(SIZE_LIMIT)
+        .dfa_size_limit(CACHE_LIMIT)
+        .nest_limit(NEST_LIMIT)
+        .build()
+        .map_err(|error| last_line(&error.to_string()))
+}
+
 /// A compiled expression.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(Regex);
 
 impl Pattern {
-    /// Compiles an expression written for Go.
     pub(super) fn new(expression: &str) -> Result<Self, Problem> {
-        let bad = |reason: String| Problem::BadRegex {
+        let bad = |reason| Problem::BadRegex {
             pattern: expression.to_owned(),
             reason,
         };
-        let rewritten = rewrite::rewrite(expression).map_err(bad)?;
-        RegexBuilder::new(&rewritten)
-            .size_limit(SIZE_LIMIT)
-            .dfa_size_limit(CACHE_LIMIT)
-            .nest_limit(NEST_LIMIT)
-            .build()
-            .map(Self)
-            .map_err(|error| bad(last_line(&error.to_string())))
+        compile(expression).map(Self).map_err(bad)
     }
 
     /// Whether the expression occurs in the text. Bytes that are not UTF-8
     /// count as replacement characters, as in Go.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
-        match std::str::from_utf8(text) {
-            Ok(_) => self.0.is_match(text),
-            Err(_) => self.0.is_match(String::from_utf8_lossy(text).as_bytes()),
-        }
+        self.0.is_match(&String::from_utf8_lossy(text))
     }
 }
 

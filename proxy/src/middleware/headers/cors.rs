@@ -9,7 +9,7 @@ use ::http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
 };
 use ::http::{HeaderMap, Method, StatusCode};
-use regex::bytes::Regex;
+use regex::Regex;
 
 use crate::config::dynamic;
 use crate::http::{Request, Response, respond};
@@ -140,7 +140,8 @@ impl Cors {
                 return Some(origin.clone());
             }
         }
-        let is_allowed = |regex: &Regex| regex.is_match(origin.as_bytes());
+        let text = String::from_utf8_lossy(origin.as_bytes());
+        let is_allowed = |regex: &Regex| regex.is_match(&text);
         let found = self.origin_patterns.iter().any(is_allowed);
         found.then(|| origin.clone())
     }
