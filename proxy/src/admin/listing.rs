@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::query::{Page, Query};
 use super::view::{MiddlewareView, RouterView, ServerView, ServiceView, Status};
-use crate::config::dynamic::Service;
+use crate::config::dynamic::{ResponseForwarding, Service};
 
 /// An object that the API lists.
 pub(super) trait Listed {
@@ -191,7 +191,7 @@ impl ServiceView {
     pub(super) fn raw(&self) -> Map<String, Value> {
         let state = |server: &ServerView| if server.up { "UP" } else { "DOWN" };
         let servers = self.servers.iter();
-        object(&ServiceObject {
+        let mut object = object(&ServiceObject {
             config: self.config.as_ref(),
             status: self.status,
             used_by: &self.used_by,
@@ -201,7 +201,13 @@ impl ServiceView {
                 servers: &self.servers,
                 queued: self.queued,
             }),
-        })
+        });
+        if let Some(Value::Object(balancer)) = object.get_mut("loadBalancer") {
+            balancer
+                .entry("responseForwarding")
+                .or_insert_with(|| Value::Object(self::object(&ResponseForwarding::default())));
+        }
+        object
     }
 
     fn kind(&self) -> String {

@@ -37,7 +37,7 @@ struct NoForwardedFor;
 pub fn is_managed(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let is = |text: &[u8]| name.len() == text.len() && starts_with(name, text);
-    starts_with(name, b"x-forwarded-") || is(b"x-real-ip")
+    starts_with(name, b"x-forwarded-") || is(b"x-real-ip") || is(b"x-scheme")
 }
 
 fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
@@ -53,8 +53,8 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
 /// request asked for, `server` the name of this machine.
 ///
 /// A peer that is not trusted loses every `X-Forwarded-*` (more than Traefik
-/// takes: any name that begins so) and `X-Real-Ip`. What is then missing is set
-/// from what is known; `X-Forwarded-For` is left to [`forward`]. To be called
+/// takes: any name that begins so), `X-Real-Ip` and `X-Scheme`. What is then
+/// missing is set from what is known; `X-Forwarded-For` is left to [`forward`]. To be called
 /// before `hop_by_hop::connection_options`, which may take the upgrade away.
 pub fn enter(
     headers: &mut HeaderMap,
@@ -215,6 +215,7 @@ mod tests {
             ("X-Real-Ip", "1.1.1.1"),
             ("X_Real_Ip", "1.1.1.1"),
             ("X-Real_Ip", "1.1.1.1"),
+            ("X-Scheme", "https"),
             ("X-Real-Ips", "kept"),
             ("Forwarded", "for=kept"),
         ];

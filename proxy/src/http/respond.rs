@@ -37,6 +37,7 @@ pub fn error(error: &ProxyError) -> Response {
     let mut response = match error.kind {
         ErrorKind::NoRouter => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         ErrorKind::NoServer => plain(StatusCode::SERVICE_UNAVAILABLE, "no available server\n"),
+        ErrorKind::Misdirected => plain(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n"),
         kind => status_text(status(kind)),
     };
     response.extensions_mut().insert(error.kind);
@@ -127,5 +128,8 @@ mod tests {
             response.extensions().get::<ErrorKind>(),
             Some(&ErrorKind::NoServer)
         );
+        let response = error(&ErrorKind::Misdirected.into());
+        assert_eq!(response.status(), 421);
+        assert!(response.headers().contains_key(CONTENT_TYPE));
     }
 }

@@ -57,7 +57,10 @@ impl IpStrategy {
             Some(line.rsplit(',').map(str::trim))
         };
         match self {
-            Self::Peer { subnet } => Some(within(request.exchange.client_ip(), *subnet)),
+            Self::Peer { subnet } => {
+                let peer = request.exchange.client_ip().to_canonical();
+                Some(within(peer, *subnet))
+            }
             Self::Depth { depth, subnet } => {
                 let text = listed()?.nth(depth.checked_sub(1)?)?;
                 Some(within(address(text)?, *subnet))
@@ -82,14 +85,15 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The first address of an IPv6 address's network.
+/// The first address of an IPv6 address's network. One that a header gives as
+/// `::ffff:a.b.c.d` is an IPv6 address here, as in Traefik.
 fn within(address: IpAddr, subnet: Option<u8>) -> IpAddr {
-    match (address.to_canonical(), subnet) {
+    match (address, subnet) {
         (IpAddr::V6(v6), Some(bits @ 1..=128)) => {
             let mask = u128::MAX << (128 - u32::from(bits));
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
         }
-        (address, _) => address,
+        (address, _) => address.to_canonical(),
     }
 }
 
@@ -130,6 +134,12 @@ mod tests {
             (r#"{"depth":3,"ipv6Subnet":8}"#, list, Some("10.0.0.1")),
             (r#"{"depth":2,"ipv6Subnet":48}"#, list, Some("2001:db8:5::")),
             (r#"{"depth":4}"#, list, None),
+            (r#"{"depth":1}"#, Some("::ffff:10.0.0.1"), Some("10.0.0.1")),
+            (
+                r#"{"depth":1,"ipv6Subnet":64}"#,
+                Some("::ffff:10.0.0.1"),
+                Some("::"),
+            ),
             (r#"{"depth":1}"#, None, None),
             (r#"{"depth":1}"#, Some("10.1.1.1:80"), Some("10.1.1.1")),
             (r#"{"depth":1}"#, Some("[::1]:80"), Some("::1")),

@@ -62,7 +62,7 @@ fn group<'t>(captures: &Captures<'t>, name: &str) -> &'t str {
     let found = if is_number && (name == "0" || !name.starts_with('0')) {
         name.parse().ok().and_then(|index| captures.get(index))
     } else {
-        captures.name(name)
+        captures.name(&go::group_name(name))
     };
     found.map_or("", |found| found.as_str())
 }
@@ -87,6 +87,7 @@ mod tests {
             ("^a", "${0-}", "${0-}bc"),
             ("^a", "$0$9$no", "abc"),
             ("^(a)", "$01", "bc"),
+            ("^(?P<1a>a)", "<$1a>", "<a>bc"),
             ("^(a)|(x)", "[$2]", "[]bc"),
             ("x*", "-", "-a-b-c-"),
             ("{", "-", "abc"),

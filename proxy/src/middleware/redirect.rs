@@ -3,6 +3,8 @@
 //! GET is answered with 302 or 301, all other methods with 307 or 308, which
 //! keep method and body. A URL that would lead to itself is passed on instead.
 
+use std::borrow::Cow;
+
 use ::http::header::{HeaderValue, LOCATION};
 use ::http::{Method, StatusCode};
 use regex::Regex;
@@ -119,9 +121,26 @@ fn split_port(host: &str) -> (&str, &str) {
         .unwrap_or((host, ""))
 }
 
-fn path_and_query(request: &Request) -> &str {
-    let target = request.head.uri.path_and_query();
-    target.map_or("/", ::http::uri::PathAndQuery::as_str)
+/// Path and query as they are now. Semicolons that only the entry point changed
+/// come back: a redirection shows the client its own query.
+fn path_and_query(request: &Request) -> Cow<'_, str> {
+    let now = request.head.uri.path_and_query();
+    let now = now.map_or("/", ::http::uri::PathAndQuery::as_str);
+    let asked = request.exchange.target.split_once('?');
+    let Some((_, asked)) = asked.filter(|(_, query)| query.contains(';')) else {
+        return Cow::Borrowed(now);
+    };
+    match now.split_once('?') {
+        Some((path, query))
+            if ["&", "%3B"]
+                .map(|it| asked.replace(';', it))
+                .iter()
+                .any(|it| it == query) =>
+        {
+            Cow::Owned(format!("{path}?{asked}"))
+        }
+        _ => Cow::Borrowed(now),
+    }
 }
 
 fn go<'a>(
@@ -234,6 +253,29 @@ mod tests {
             let response = answered(scheme(to, port, false).unwrap(), &sent).await;
             let status = if expected.is_empty() { 200 } else { 302 };
             assert_eq!(seen(&response), (status, expected), "{to} {port} {host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_clients_own_semicolons_come_back() {
+        for (asked, now, expected) in [
+            ("/a?b;c", "/a?b&c", "https://a/a?b;c"),
+            ("/a?b;c", "/x?b%3Bc", "https://a/x?b;c"),
+            ("/a?b;c", "/a?d", "https://a/a?d"),
+            ("/a?b;c", "/a", "https://a/a"),
+            ("/a?b&c", "/a?b&c", "https://a/a?b&c"),
+        ] {
+            let mut request = testing::request("GET", asked);
+            let headers = &mut request.head.headers;
+            headers.insert(HOST, HeaderValue::from_static("a"));
+            request.head.uri = now.parse().unwrap();
+            let response = around(
+                scheme("https", "", false).unwrap(),
+                &Recorder::answering(&[]),
+            )
+            .call(request)
+            .await;
+            assert_eq!(seen(&response), (302, expected), "{asked} {now}");
         }
     }
 

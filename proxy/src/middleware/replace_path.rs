@@ -22,8 +22,7 @@ impl ReplacePath {
     pub(super) fn new(options: &dynamic::ReplacePath) -> Result<Self, BuildError> {
         let decoded = target::decode(&options.path)
             .ok_or_else(|| BuildError::option("replacePath.path", "has a broken escape"))?;
-        // As observed of Traefik: an escaped slash goes out as a slash.
-        let path = target::escape(&decoded);
+        let path = target::escaped(&decoded, &options.path);
         Ok(Self {
             path: target::rooted(&path).into_owned(),
         })
@@ -124,7 +123,7 @@ mod tests {
     async fn the_path_is_replaced() {
         let cases = [
             ("/new", "/old%2Fx?q=1", "/new?q=1", "/old%2Fx"),
-            ("/a%2Fb", "/", "/a/b", "/"),
+            ("/a%2Fb", "/", "/a%2Fb", "/"),
             ("/a?b", "/", "/a%3Fb", "/"),
             ("/a b", "/", "/a%20b", "/"),
             ("new", "/", "/new", "/"),

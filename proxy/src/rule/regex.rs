@@ -18,6 +18,11 @@ const CACHE_LIMIT: usize = 512 * 1024;
 /// How deep groups may be nested.
 const NEST_LIMIT: u32 = 200;
 
+/// What a group of this name in Go is called in a compiled expression.
+pub(crate) fn group_name(name: &str) -> String {
+    format!("{}{name}", rewrite::NAME_PREFIX)
+}
+
 /// Compiles an expression written for Go.
 ///
 /// # Errors

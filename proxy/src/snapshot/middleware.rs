@@ -6,14 +6,25 @@ use tidegate_shared::settings::{Diagnostic, Problem};
 
 use super::build::Context;
 use super::{MiddlewareReport, Registry, Report, Status, names};
-use crate::config::dynamic::{Middleware, Object};
+use crate::config::dynamic::{Headers, Middleware, Object};
 use crate::middleware::{self, Built, Layer};
 
 /// Kinds of middleware that Traefik knows, this version does not, and without
 /// which a request is still answered as it should be, only less comfortably. Any
 /// other unsupported kind takes its routers out of service: a site must never
 /// lose a guard or serve the wrong path because its guard was not understood.
-const DISPENSABLE: [&str; 4] = ["compress", "contenttype", "retry", "circuitbreaker"];
+/// The options of `headers` that are missing here (`sslRedirect` and such) are
+/// without effect in Traefik v3 too, and still stand in many a stack file.
+const DISPENSABLE: [&str; 5] = [
+    "compress",
+    "contenttype",
+    "retry",
+    "circuitbreaker",
+    HEADERS,
+];
+
+/// The only kind here that lacks single options.
+const HEADERS: &str = "headers";
 
 /// Middlewares by full name.
 pub(super) struct Middlewares(BTreeMap<String, Entry>);
@@ -53,7 +64,7 @@ impl Middlewares {
             }
             middlewares.0.insert(name.clone(), entry);
             let entry = MiddlewareReport {
-                config: object.value.clone(),
+                config: qualified(name, &object.value),
                 outcome,
                 used_by: Vec::new(),
             };
@@ -119,16 +130,8 @@ fn entry(
     if object.is_broken() {
         return Ok(Entry::Broken);
     }
-    let unsupported = unsupported_kinds(name, object);
-    if object.value == Middleware::default() && !unsupported.is_empty() {
-        let all_dispensable = unsupported
-            .iter()
-            .all(|kind| DISPENSABLE.contains(&kind.as_str()));
-        return Ok(if all_dispensable {
-            Entry::Dispensable
-        } else {
-            Entry::Broken
-        });
+    if let Some(entry) = unsupported(name, object) {
+        return Ok(entry);
     }
     if let Some((known, layer)) = registry.middlewares.get(name)
         && *known == object.value
@@ -152,6 +155,47 @@ fn entry(
             ))
         }
     }
+}
+
+/// What becomes of a middleware of which something is not supported; nothing if
+/// the rest of it can be obeyed without that.
+fn unsupported(full_name: &str, object: &Object<Middleware>) -> Option<Entry> {
+    let kinds = unsupported_kinds(full_name, object);
+    if kinds.is_empty() {
+        return None;
+    }
+    if is_bare(&object.value) {
+        let is_dispensable = |kind: &String| DISPENSABLE.contains(&kind.as_str());
+        return Some(if kinds.iter().all(is_dispensable) {
+            Entry::Dispensable
+        } else {
+            Entry::Broken
+        });
+    }
+    // Besides options of the kind that is there it has a second kind, which may
+    // be a guard. Traefik refuses two kinds whatever they are.
+    let own = |kind: &String| object.value.headers.is_some() && kind == HEADERS;
+    (!kinds.iter().all(own)).then_some(Entry::Broken)
+}
+
+/// Whether no option is left of what was written.
+fn is_bare(middleware: &Middleware) -> bool {
+    let bare = |headers| Middleware {
+        headers,
+        ..Middleware::default()
+    };
+    *middleware == bare(None) || *middleware == bare(Some(Headers::default()))
+}
+
+/// The options with the full names of the middlewares in a chain.
+fn qualified(name: &str, middleware: &Middleware) -> Middleware {
+    let mut middleware = middleware.clone();
+    if let Some(chain) = &mut middleware.chain {
+        for inner in &mut chain.middlewares {
+            *inner = names::resolve(inner, name);
+        }
+    }
+    middleware
 }
 
 /// Whether equal options can mean something else the next time.
@@ -213,11 +257,11 @@ mod tests {
         )
     }
 
-    /// A middleware that was written with these kinds, none of which is supported.
-    fn unsupported(kinds: &[&str]) -> Object<Middleware> {
-        let mut object = Object::new(Middleware::default(), Origin::Internal);
-        for kind in kinds {
-            let key = format!("http.middlewares.a.b.{kind}");
+    /// A middleware of which these keys are not supported.
+    fn lacking(value: Middleware, keys: &[&str]) -> Object<Middleware> {
+        let mut object = Object::new(value, Origin::Internal);
+        for key in keys {
+            let key = format!("http.middlewares.a.b.{key}");
             object.problems.push(Diagnostic {
                 severity: Severity::Warning,
                 problem: Problem::Unsupported,
@@ -227,26 +271,46 @@ mod tests {
         object
     }
 
-    #[test]
-    fn only_what_guards_nothing_may_be_left_out() {
+    fn fate(object: &Object<Middleware>) -> &'static str {
         let crypto = Arc::new(rustls::crypto::ring::default_provider());
         let mut registry = Registry::new(crypto).unwrap();
-        for (kinds, is_left_out) in [
-            (
-                &["compress.encodings", "compress.minResponseBodyBytes"][..],
-                true,
-            ),
-            (&["Compress"], true),
-            (&["retry.attempts"], true),
-            (&["forwardAuth.address"], false),
-            (&["rateLimit"], false),
-            (&["compress", "forwardAuth.address"], false),
-            (&["plugin.x"], false),
-        ] {
-            let entry = entry("a.b@file", &unsupported(kinds), &mut registry);
-            let left_out = matches!(entry, Ok(Entry::Dispensable));
-            let broken = matches!(entry, Ok(Entry::Broken));
-            assert_eq!((left_out, broken), (is_left_out, !is_left_out), "{kinds:?}");
+        match entry("a.b@file", object, &mut registry) {
+            Ok(Entry::Layer(_) | Entry::Chain(_)) => "obeyed",
+            Ok(Entry::Dispensable) => "left out",
+            Ok(Entry::Broken) | Err(_) => "broken",
+        }
+    }
+
+    #[test]
+    fn only_what_guards_nothing_may_be_left_out() {
+        let nothing = Middleware::default;
+        let headers = |headers| Middleware {
+            headers: Some(headers),
+            ..Middleware::default()
+        };
+        let empty = || headers(Headers::default());
+        let denying = || {
+            headers(Headers {
+                frame_deny: true,
+                ..Headers::default()
+            })
+        };
+        let cases: [(Middleware, &[&str], &str); 12] = [
+            (nothing(), &["compress.encodings", "compress.x"], "left out"),
+            (nothing(), &["Compress"], "left out"),
+            (nothing(), &["retry.attempts"], "left out"),
+            (nothing(), &["forwardAuth.address"], "broken"),
+            (nothing(), &["rateLimit"], "broken"),
+            (nothing(), &["compress", "forwardAuth.address"], "broken"),
+            (nothing(), &["plugin.x"], "broken"),
+            (empty(), &["headers.sslRedirect"], "left out"),
+            (empty(), &["headers.sslHost", "rateLimit"], "broken"),
+            (denying(), &["headers.sslRedirect"], "obeyed"),
+            (denying(), &["forwardAuth.address"], "broken"),
+            (denying(), &["compress"], "broken"),
+        ];
+        for (value, keys, expected) in cases {
+            assert_eq!(fate(&lacking(value, keys)), expected, "{keys:?}");
         }
     }
 

@@ -270,14 +270,19 @@ impl<'a> Routers<'a> {
     fn finish(&mut self, draft: Draft<'_>) {
         let mut config = draft.object.value.clone();
         config.entry_points.clone_from(&draft.entry_points);
+        for name in &mut config.middlewares {
+            *name = names::resolve(name, draft.name);
+        }
         if draft.outcome.status != Status::Disabled
             && let Some(service) = self.report.services.get_mut(&draft.service)
         {
             service.used_by.push(draft.name.to_owned());
         }
+        let mut using = draft.entry_points;
+        using.sort_unstable();
         let report = RouterReport {
             config,
-            using: draft.entry_points,
+            using,
             service: draft.service,
             priority: draft.priority,
             outcome: draft.outcome,

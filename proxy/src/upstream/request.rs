@@ -288,8 +288,6 @@ impl Sending {
     }
 
     fn note_data(&self, length: u64) {
-        let sum = &self.exchange.request_bytes;
-        sum.set(sum.get().saturating_add(length));
         let left = self.left.get().map(|left| left.saturating_sub(length));
         self.left.set(left);
         if left == Some(0) || self.body.borrow().is_end_stream() {

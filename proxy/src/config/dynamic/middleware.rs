@@ -68,6 +68,7 @@ pub struct BasicAuth {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub realm: String,
     /// Whether the Authorization header stays here.
+    #[serde(skip_serializing_if = "is_false")]
     pub remove_header: bool,
     /// The header that tells the server who it is; empty means none.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -128,6 +129,7 @@ pub struct RedirectRegex {
     /// Where to, with `$1` or `${1}` for what was captured.
     pub replacement: String,
     /// 301 and 308 instead of 302 and 307.
+    #[serde(skip_serializing_if = "is_false")]
     pub permanent: bool,
 }
 
@@ -141,6 +143,7 @@ pub struct RedirectScheme {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub port: String,
     /// 301 and 308 instead of 302 and 307.
+    #[serde(skip_serializing_if = "is_false")]
     pub permanent: bool,
 }
 
@@ -192,6 +195,7 @@ pub struct Headers {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub custom_response_headers: BTreeMap<String, String>,
     /// CORS: `Access-Control-Allow-Credentials: true`.
+    #[serde(skip_serializing_if = "is_false")]
     pub access_control_allow_credentials: bool,
     /// CORS: headers that a request may carry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -213,6 +217,7 @@ pub struct Headers {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_control_max_age: Option<i64>,
     /// Whether `Vary: Origin` is added.
+    #[serde(skip_serializing_if = "is_false")]
     pub add_vary_header: bool,
     /// Hosts that are served; empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -227,22 +232,25 @@ pub struct Headers {
     #[serde(rename = "stsSeconds", skip_serializing_if = "Option::is_none")]
     pub sts_seconds: Option<i64>,
     /// `includeSubDomains` in Strict-Transport-Security.
-    #[serde(rename = "stsIncludeSubdomains")]
+    #[serde(rename = "stsIncludeSubdomains", skip_serializing_if = "is_false")]
     pub sts_include_subdomains: bool,
     /// `preload` in Strict-Transport-Security.
-    #[serde(rename = "stsPreload")]
+    #[serde(rename = "stsPreload", skip_serializing_if = "is_false")]
     pub sts_preload: bool,
     /// Strict-Transport-Security on clear connections too.
-    #[serde(rename = "forceSTSHeader")]
+    #[serde(rename = "forceSTSHeader", skip_serializing_if = "is_false")]
     pub force_sts_header: bool,
     /// `X-Frame-Options: DENY`.
+    #[serde(skip_serializing_if = "is_false")]
     pub frame_deny: bool,
     /// `X-Frame-Options` with this value.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub custom_frame_options_value: String,
     /// `X-Content-Type-Options: nosniff`.
+    #[serde(skip_serializing_if = "is_false")]
     pub content_type_nosniff: bool,
     /// `X-XSS-Protection: 1; mode=block`.
+    #[serde(skip_serializing_if = "is_false")]
     pub browser_xss_filter: bool,
     /// `X-XSS-Protection` with this value.
     #[serde(
@@ -266,5 +274,15 @@ pub struct Headers {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub permissions_policy: String,
     /// Switches allowed hosts, HSTS and public keys off.
+    #[serde(skip_serializing_if = "is_false")]
     pub is_development: bool,
+}
+
+/// What is off is left out, as in Traefik's API.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands references over"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }

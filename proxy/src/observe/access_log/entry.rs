@@ -178,10 +178,13 @@ fn split_host_port(value: &str) -> (&str, &str) {
     }
 }
 
-/// Host and port of a URL.
+/// Host and port of a URL, without the name and password that may stand before.
 fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 #[cfg(test)]
@@ -206,5 +209,6 @@ mod tests {
     fn a_servers_address_is_that_of_its_url() {
         assert_eq!(authority("http://10.0.0.2:80/base"), "10.0.0.2:80");
         assert_eq!(authority("h2c://[fd00::2]:80"), "[fd00::2]:80");
+        assert_eq!(authority("http://u:p@10.0.0.2:80/a@b"), "10.0.0.2:80");
     }
 }

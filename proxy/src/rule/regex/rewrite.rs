@@ -11,6 +11,9 @@ use std::collections::HashSet;
 /// Go's limit on counted repetitions.
 const REPEAT_LIMIT: u32 = 1000;
 
+/// What a group's name has in front of it after the translation.
+pub(crate) const NAME_PREFIX: &str = "_";
+
 /// The names that may stand in `[:name:]`.
 const POSIX_CLASSES: [&str; 14] = [
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
@@ -151,7 +154,8 @@ impl<'a> Rewriter<'a> {
             if !self.names.insert(name) {
                 return Err(format!("two groups are named {name}"));
             }
-            self.out.push('(');
+            // Go's names may begin with a digit.
+            self.out.extend(["(?P<", NAME_PREFIX, name, ">"]);
         } else if self.take_if("?") {
             self.flags()?;
         } else {

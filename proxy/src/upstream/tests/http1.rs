@@ -68,7 +68,6 @@ async fn bodies_are_counted_and_framed_once() {
             .unwrap();
         assert_eq!(collected.trailers().unwrap()["x-sum"], "5");
         assert_eq!(collected.to_bytes(), "abcde");
-        assert_eq!(exchange.request_bytes.get(), 5);
         assert_eq!(exchange.origin_bytes.get(), 5);
         assert_eq!(upstream.connections().idle, 1);
     })
@@ -342,7 +341,6 @@ async fn big_bodies_pass_whole_and_counted() {
             }
         );
         assert!(got == sent);
-        assert_eq!(exchange.request_bytes.get(), SIZE as u64);
         assert_eq!(exchange.origin_bytes.get(), SIZE as u64);
     })
     .await;
@@ -480,12 +478,10 @@ async fn an_expecting_body_waits_for_the_servers_word() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let (feed, request) = expecting();
-        let exchange = Rc::clone(&request.exchange);
         let (answer, _peer) = send(&upstream, request, async {
             let mut peer = server.accept().await;
             let head = peer.head().await;
             assert!(head.contains("expect: 100-continue\r\n"));
-            assert_eq!(exchange.request_bytes.get(), 0);
             drop(feed);
             peer.write("HTTP/1.1 100 Continue\r\n\r\n").await;
             peer.read_to("4\r\nbody\r\n0\r\n\r\n").await;
@@ -523,7 +519,6 @@ async fn an_expecting_body_that_is_refused_stays_unread() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let (_feed, request) = expecting();
-        let exchange = Rc::clone(&request.exchange);
         let (answer, mut peer) = send(&upstream, request, async {
             let mut peer = server.accept().await;
             peer.answer("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno")
@@ -533,7 +528,6 @@ async fn an_expecting_body_that_is_refused_stays_unread() {
         .await;
         assert_eq!(text(answer.unwrap()).await.unwrap(), "no");
         assert!(peer.is_closed().await);
-        assert_eq!(exchange.request_bytes.get(), 0);
     })
     .await;
 }
