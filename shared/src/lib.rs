@@ -5,6 +5,7 @@
 //! logging. It depends on no other crate of ours; the proxy and the director
 //! never import each other, so what they say to each other is a type in here.
 
+pub mod any_certificate;
 pub mod backoff;
 pub mod docker;
 pub mod listen;
