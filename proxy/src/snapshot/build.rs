@@ -58,11 +58,7 @@ impl Builder {
 
     /// The snapshot before anything is configured: every request is a 404.
     pub fn empty(&mut self) -> Snapshot {
-        let snapshot = self.assemble(&Configuration::default());
-        Snapshot {
-            generation: 0,
-            ..snapshot
-        }
+        self.assemble(&Configuration::default())
     }
 
     /// The snapshot of a configuration.

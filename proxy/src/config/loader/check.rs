@@ -23,6 +23,7 @@ const LEVELS: &[&str] = &[
 /// Adds what is wrong with `config`, read from `root`, to `problems`.
 pub(super) fn check(config: &mut StaticConfig, root: &Node, problems: &mut Vec<Diagnostic>) {
     let mut checks = Checks { root, problems };
+    checks.global(config);
     checks.entry_points(config);
     checks.internal(config);
     checks.providers(config);
@@ -58,6 +59,28 @@ impl Checks<'_> {
     fn invalid_at(&mut self, path: &[&str], message: impl Into<String>) {
         let problem = Diagnostic::invalid(self.origin(path), path.join("."), message);
         self.problems.push(problem);
+    }
+
+    /// Traefik's calls home don't exist here: to switch them on has no effect.
+    fn global(&mut self, config: &StaticConfig) {
+        let global = &config.global;
+        for (name, is_on) in [
+            ("checkNewVersion", global.check_new_version),
+            ("sendAnonymousUsage", global.send_anonymous_usage),
+        ] {
+            if is_on == Some(true) {
+                let path = ["global", name];
+                self.problems.push(Diagnostic {
+                    severity: Severity::Warning,
+                    problem: Problem::Unsupported,
+                    ..Diagnostic::invalid(
+                        self.origin(&path),
+                        path.join("."),
+                        "not supported: nothing is ever looked up or sent",
+                    )
+                });
+            }
+        }
     }
 
     fn entry_points(&mut self, config: &mut StaticConfig) {

@@ -520,3 +520,18 @@ fn every_top_level_key_of_the_model_can_come_from_the_environment() {
     roots.sort_unstable();
     assert_eq!(names, roots);
 }
+
+#[test]
+fn calls_home_can_be_switched_off_but_not_on() {
+    let loaded = flags("--global.checkNewVersion=false --global.sendAnonymousUsage=false").unwrap();
+    assert_eq!(loaded.warnings, []);
+    let loaded = flags("--global.checkNewVersion --global.sendAnonymousUsage=true").unwrap();
+    let message = "not supported: nothing is ever looked up or sent";
+    assert_eq!(
+        warnings(&loaded),
+        [
+            format!("flag --global.checkNewVersion: global.checkNewVersion: {message}"),
+            format!("flag --global.sendAnonymousUsage: global.sendAnonymousUsage: {message}"),
+        ]
+    );
+}

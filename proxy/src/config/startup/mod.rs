@@ -61,9 +61,9 @@ pub struct StaticConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Global {
-    /// Whether to look for new versions; Tidegate never does.
+    /// Whether to look for new versions. Tidegate never does; true is a warning.
     pub check_new_version: Option<bool>,
-    /// Whether to send usage figures; Tidegate never does.
+    /// Whether to send usage figures. Tidegate never does; true is a warning.
     pub send_anonymous_usage: Option<bool>,
 }
 
