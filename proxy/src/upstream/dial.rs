@@ -59,8 +59,8 @@ async fn open(
         .with_interval(TCP_KEEP_ALIVE);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
     match url.scheme() {
-        Scheme::Http => Ok((Wire::plain(stream), Protocol::Http1)),
-        Scheme::H2c => Ok((Wire::plain(stream), Protocol::Http2)),
+        Scheme::Http => Ok((Wire::Plain(stream), Protocol::Http1)),
+        Scheme::H2c => Ok((Wire::Plain(stream), Protocol::Http2)),
         Scheme::Https => {
             let handshake = shake_hands(stream, url, transport, only_http1);
             within(Some(HANDSHAKE_TIMEOUT), handshake).await

@@ -20,7 +20,8 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::dial::{Protocol, dial};
-use super::http1::{Connection, HeadLimit, Lost};
+use super::http1::Connection;
+use super::limit::HeadLimit;
 use super::pool;
 use super::request::{Outgoing, Prepared, Sending};
 use super::shared::Shared;
@@ -60,6 +61,13 @@ pub(super) struct Multiplexed {
 pub(super) struct Stream {
     connection: Rc<Multiplexed>,
     pub(super) is_reused: bool,
+}
+
+/// A request that brought no response.
+pub(super) struct Lost {
+    pub(super) error: ProxyError,
+    /// Whether hyper never looked at the request.
+    pub(super) is_stale: bool,
 }
 
 /// What came of a dial, for everybody who waited for it.
@@ -200,7 +208,7 @@ async fn connect(shared: &Arc<Shared>, waiting: &Dial) -> Result<(), ProxyError>
     let (wire, protocol) = dial(shared, false).await?;
     shared.set_http1(protocol == Protocol::Http1);
     if protocol == Protocol::Http1 {
-        let connection = Connection::open(wire, Arc::clone(shared)).await?;
+        let connection = Connection::new(wire, Arc::clone(shared));
         waiting.http1.replace(Some(connection));
         return Ok(());
     }
@@ -239,21 +247,23 @@ impl Stream {
             if let Poll::Ready(outcome) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Some(outcome));
             }
-            limit.poll(cx, &sending).map(|()| None)
+            limit.poll(cx, sending.is_done()).map(|()| None)
         })
         .await;
         match outcome {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => {
-                let unsent = error.take_message();
-                let error = self.judge(error.into_error(), &sending, unsent.is_some());
+                let is_unsent = error.take_message().is_some();
+                let error = self.judge(error.into_error(), &sending, is_unsent);
                 Err(Lost {
                     error,
-                    is_stale: unsent.is_some(),
-                    unsent,
+                    is_stale: is_unsent,
                 })
             }
-            None => Err(Lost::late()),
+            None => Err(Lost {
+                error: ErrorKind::ResponseTimeout.into(),
+                is_stale: false,
+            }),
         }
     }
 

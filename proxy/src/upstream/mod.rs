@@ -9,9 +9,9 @@
 
 mod address;
 mod dial;
-mod hold;
 mod http1;
 mod http2;
+mod limit;
 mod pool;
 mod request;
 mod response;
@@ -30,17 +30,14 @@ pub use tunnel::Tunnel;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ::http::{Method, StatusCode};
-use http_body::Body as _;
-use tokio::time::Instant;
-
-use self::dial::Protocol;
-use self::http1::{Connection, Lost};
+use self::http1::Connection;
 use self::http2::{Opened, Stream};
-use self::request::{Kept, prepare};
+use self::request::prepare;
 use self::shared::Shared;
 use self::tunnel::Wish;
 use crate::http::{ErrorKind, ProxyError, Request, Response};
+use ::http::Method;
+use http_body::Body as _;
 
 /// How many dead connections a request may come upon before it takes a new one.
 const MAX_STALE: u32 = 3;
@@ -77,8 +74,8 @@ pub struct Answer {
 pub struct Failure {
     /// What happened, and whether the request may be sent again.
     pub error: ProxyError,
-    /// The request as it came, if nothing of its body is gone. Always there
-    /// after a failure to connect, and for requests on a reused connection.
+    /// The request as it came, if nothing of its body is gone and nothing was
+    /// answered. Always there after a failure to connect.
     pub request: Option<Box<Request>>,
 }
 
@@ -93,13 +90,6 @@ pub struct ConnectionCounts {
     pub failed: u64,
     /// Idle at the moment.
     pub idle: u64,
-}
-
-/// A [`Failure`] before it is decided who hears of it.
-struct Broken {
-    failure: Failure,
-    /// Whether the connection was dead before the request came to it.
-    is_stale: bool,
 }
 
 /// What carries a request.
@@ -157,7 +147,8 @@ impl Upstream {
     /// gives the request up and closes its connection.
     pub async fn send(&self, mut request: Request, reuse: Reuse) -> Result<Answer, Failure> {
         if request.head.method == Method::CONNECT {
-            return Err(Failure::new(ErrorKind::NotImplemented.into(), request));
+            let error = ErrorKind::NotImplemented.into();
+            return Err(Failure::new(error, Some(request)));
         }
         let wish = Wish::of(&request.head);
         let mut stale = 0;
@@ -166,19 +157,34 @@ impl Upstream {
             let carrier = self.carrier(&request, wish.is_some(), is_fresh);
             let carrier = match carrier.await {
                 Ok(carrier) => carrier,
-                Err(error) => return Err(Failure::new(error, request)),
+                Err(error) => return Err(Failure::new(error, Some(request))),
             };
             let can_repeat = carrier.is_reused() && !is_fresh;
-            match self.carry(carrier, request, wish.as_ref()).await {
-                Ok(answer) => return Ok(answer),
-                Err(Broken { failure, is_stale }) => match failure.request {
-                    // It was closed under our hands, and the request never left them.
-                    Some(unsent) if is_stale && can_repeat => {
-                        request = *unsent;
-                        stale += 1;
+            if carrier.is_reused() {
+                self.shared.count(|counters| &counters.reused);
+            }
+            let (unsent, is_stale) = match carrier {
+                Carrier::Http1(connection) => {
+                    match http1::exchange(connection, &mut request, wish.as_ref()).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(lost) => {
+                            let unsent = lost.is_whole.then_some(request);
+                            (Failure::new(lost.error, unsent), lost.is_stale)
+                        }
                     }
-                    _ => return Err(failure),
+                }
+                Carrier::Http2(stream) => match over_http2(stream, request, &self.shared).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(broken) => broken,
                 },
+            };
+            match unsent.request {
+                // It was closed under our hands, and the request never left them.
+                Some(whole) if is_stale && can_repeat => {
+                    request = *whole;
+                    stale += 1;
+                }
+                _ => return Err(unsent),
             }
         }
     }
@@ -199,12 +205,10 @@ impl Upstream {
             }
         }
         if !is_fresh {
-            let sure = || shared.patience.sure(Instant::now());
             // A body that was sent is gone: such a request can't be repeated
             // either, whatever its method.
             let can_repeat = is_idempotent(&request.head) && request.body.is_end_stream();
-            let limit = (!can_repeat).then(sure);
-            if let Some(connection) = pool::take(shared, limit) {
+            if let Some(connection) = pool::take(shared, can_repeat) {
                 return Ok(Carrier::Http1(connection));
             }
         }
@@ -215,32 +219,12 @@ impl Upstream {
     /// rare, and their state is large.
     async fn open(&self) -> Result<Connection, ProxyError> {
         let shared = &self.shared;
-        let opened = match dial::dial(shared, true).await {
-            Ok((wire, _)) => Connection::open(wire, Arc::clone(shared)).await,
-            Err(error) => Err(error),
-        };
-        shared.count(|counters| match opened {
+        let dialed = dial::dial(shared, true).await;
+        shared.count(|counters| match dialed {
             Ok(_) => &counters.opened,
             Err(_) => &counters.failed,
         });
-        opened
-    }
-}
-
-impl Upstream {
-    async fn carry(
-        &self,
-        carrier: Carrier,
-        request: Request,
-        wish: Option<&Wish>,
-    ) -> Result<Answer, Broken> {
-        if carrier.is_reused() {
-            self.shared.count(|counters| &counters.reused);
-        }
-        match carrier {
-            Carrier::Http1(connection) => over_http1(connection, request, &self.shared, wish).await,
-            Carrier::Http2(stream) => over_http2(stream, request, &self.shared).await,
-        }
+        dialed.map(|(wire, _)| Connection::new(wire, Arc::clone(shared)))
     }
 }
 
@@ -251,39 +235,11 @@ impl Drop for Upstream {
 }
 
 impl Failure {
-    fn new(error: ProxyError, request: Request) -> Self {
+    fn new(error: ProxyError, request: Option<Request>) -> Self {
         Self {
             error,
-            request: Some(Box::new(request)),
+            request: request.map(Box::new),
         }
-    }
-}
-
-impl Broken {
-    fn lost(lost: Lost, kept: Kept) -> Self {
-        Self {
-            failure: Failure {
-                error: lost.error,
-                request: kept.restore(lost.unsent).map(Box::new),
-            },
-            is_stale: lost.is_stale,
-        }
-    }
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            is_stale: false,
-        }
-    }
-}
-
-impl From<ProxyError> for Broken {
-    fn from(error: ProxyError) -> Self {
-        let request = None;
-        Self::from(Failure { error, request })
     }
 }
 
@@ -296,42 +252,22 @@ impl Carrier {
     }
 }
 
-async fn over_http1(
-    mut connection: Connection,
+/// The failure comes with whether the connection was dead before the request
+/// came to it.
+async fn over_http2(
+    stream: Stream,
     request: Request,
     shared: &Shared,
-    wish: Option<&Wish>,
-) -> Result<Answer, Broken> {
-    let (prepared, kept) = prepare(
-        request,
-        &shared.url,
-        Protocol::Http1,
-        connection.reused_after.is_some(),
-    )
-    .map_err(|(error, request)| Failure::new(error, *request))?;
-    let response = match connection.exchange(prepared).await {
-        Ok(response) => response,
-        Err(lost) => return Err(Broken::lost(lost, kept)),
-    };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(tunnel::switch(response, connection, kept.sending(), wish)?);
-    }
-    let response = response::from_http1(response, connection, kept.method(), kept.sending())?;
-    Ok(Answer {
-        response,
-        upgraded: None,
-    })
-}
-
-async fn over_http2(stream: Stream, request: Request, shared: &Shared) -> Result<Answer, Broken> {
-    let (prepared, kept) = prepare(request, &shared.url, Protocol::Http2, true)
-        .map_err(|(error, request)| Failure::new(error, *request))?;
+) -> Result<Answer, (Failure, bool)> {
+    let (prepared, kept) = prepare(request, &shared.url)
+        .map_err(|(error, request)| (Failure::new(error, Some(*request)), false))?;
     let limit = shared.transport.header_timeout;
     let response = match stream.exchange(prepared, limit).await {
         Ok(response) => response,
-        Err(lost) => return Err(Broken::lost(lost, kept)),
+        Err(lost) => return Err((Failure::new(lost.error, kept.restore()), lost.is_stale)),
     };
-    let response = response::from_http2(response, stream, kept.method(), kept.sending())?;
+    let response = response::from_http2(response, stream, kept.method(), kept.sending())
+        .map_err(|error| (Failure::new(error, None), false))?;
     Ok(Answer {
         response,
         upgraded: None,

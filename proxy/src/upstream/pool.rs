@@ -7,6 +7,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::http1::Connection;
 use super::http2::{Dial, Multiplexed};
-use super::shared::{IdlePermit, Shared};
+use super::shared::Shared;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,8 +28,29 @@ thread_local! {
 
 #[derive(Default)]
 struct Pool {
-    hosts: HashMap<u64, Host>,
+    hosts: HashMap<u64, Host, BuildHasherDefault<Id>>,
     is_swept: bool,
+}
+
+/// Hashes the numbers of servers, which count up and come from nobody else.
+#[derive(Default)]
+struct Id(u64);
+
+impl Hasher for Id {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Spreads them over the high bits too, which the table looks at first.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// This worker's connections to one server.
@@ -41,7 +64,6 @@ pub(super) struct Host {
 struct Idle {
     connection: Connection,
     since: Instant,
-    _permit: IdlePermit,
 }
 
 impl Idle {
@@ -69,7 +91,7 @@ impl Host {
             if idle.is_over(now, age) {
                 return false;
             }
-            let is_open = idle.connection.is_open();
+            let is_open = idle.connection.is_silent(false);
             if !is_open {
                 let idle_for = now.duration_since(idle.since);
                 self.shared.patience.note_close(idle_for, now);
@@ -94,18 +116,24 @@ pub(super) fn with_host<T>(shared: &Arc<Shared>, work: impl FnOnce(&mut Host) ->
     })
 }
 
-/// Takes an idle connection that has been idle for less than `limit` and is
-/// still silent.
-pub(super) fn take(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Connection> {
+/// How long a connection that was just used is believed without asking the
+/// kernel, even for a request that can't be repeated.
+const SURELY_SILENT: Duration = Duration::from_millis(1);
+
+/// Takes an idle connection that is still silent. For a request that can't be
+/// repeated it must not have been idle for so long that its server may be
+/// closing it.
+pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection> {
+    let now = Instant::now();
+    let limit = (!can_repeat).then(|| shared.patience.sure(now));
     loop {
         let Idle {
             mut connection,
             since,
-            _permit,
-        } = pop(shared, limit)?;
-        let now = Instant::now();
-        let idle_for = now.duration_since(since);
-        if connection.is_silent() {
+        } = pop(shared, now, limit)?;
+        connection.wake();
+        let idle_for = now.saturating_duration_since(since);
+        if connection.is_silent(!can_repeat && idle_for > SURELY_SILENT) {
             connection.reused_after = Some(idle_for);
             return Some(connection);
         }
@@ -113,10 +141,9 @@ pub(super) fn take(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Conn
     }
 }
 
-fn pop(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Idle> {
+fn pop(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Idle> {
     POOL.with_borrow_mut(|pool| {
         let host = pool.hosts.get_mut(&shared.id)?;
-        let now = Instant::now();
         let last = host.idle.last()?;
         if last.is_over(now, shared.age()) {
             // The others are older still.
@@ -131,22 +158,22 @@ fn pop(shared: &Arc<Shared>, limit: Option<Duration>) -> Option<Idle> {
 }
 
 /// Keeps a connection for later, if it may be kept.
-pub(super) fn put(connection: Connection) {
-    let shared = Arc::clone(connection.shared());
+pub(super) fn put(mut connection: Connection) {
+    let shared = connection.shared();
     let is_wanted =
         connection.age == shared.age() && connection.keep_for.is_none_or(|limit| !limit.is_zero());
-    if !is_wanted {
+    if !is_wanted || !connection.rest() {
         return;
     }
-    let Some(permit) = IdlePermit::take(&shared) else {
-        return;
-    };
-    let idle = Idle {
-        connection,
-        since: Instant::now(),
-        _permit: permit,
-    };
-    with_host(&shared, |host| host.idle.push(idle));
+    let since = Instant::now();
+    POOL.with_borrow_mut(|pool| {
+        let host = match pool.hosts.entry(connection.shared().id) {
+            Entry::Occupied(host) => host.into_mut(),
+            Entry::Vacant(place) => place.insert(Host::new(connection.shared())),
+        };
+        host.idle.push(Idle { connection, since });
+        pool.watch();
+    });
 }
 
 impl Pool {

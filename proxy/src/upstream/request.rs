@@ -1,9 +1,10 @@
-//! A request in the form that goes to a server.
+//! A request in the form in which hyper sends it to an HTTP/2 server.
 //!
-//! Sets the target and the framing (one of the two headers, made from the body
-//! itself; what the client wrote about it is dropped), wraps the body so that
-//! its progress can be seen from outside, and keeps what is needed to hand the
-//! request back when the server never got it.
+//! Sets the target and the length (made from the body itself; what the client
+//! wrote about it is dropped), wraps the body so that its progress can be seen
+//! from outside, and keeps what is needed to hand the request back when the
+//! server never got it. What requests of both protocols have in common is here
+//! as well.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::http::header::{
-    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use ::http::request::Parts;
 use ::http::uri::{self, Authority, PathAndQuery};
@@ -23,8 +24,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::address::ServerUrl;
-use super::dial::Protocol;
-use super::hold::Hold;
+use super::http1::has_usually_a_body;
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError, Request};
 
 /// A request as hyper takes it, and the handle on it that stays here.
@@ -38,7 +38,7 @@ pub(super) struct Kept {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: Option<HeaderMap>,
+    headers: HeaderMap,
     extensions: Extensions,
     sending: Rc<Sending>,
 }
@@ -52,21 +52,17 @@ pub(super) struct Sending {
     is_touched: Cell<bool>,
     is_done: Cell<bool>,
     fault: Cell<Option<ErrorKind>>,
-    hold: RefCell<Option<Hold>>,
 }
 
 /// The body of a request as hyper takes it.
 pub(super) struct Outgoing(Rc<Sending>);
 
-/// Makes `request` ready for `url`. Only with `can_restore` a copy of the
-/// headers is kept, without which it can't be handed back.
+/// Makes `request` ready for `url`.
 pub(super) fn prepare(
     request: Request,
     url: &ServerUrl,
-    protocol: Protocol,
-    can_restore: bool,
 ) -> Result<(Prepared, Kept), (ProxyError, Box<Request>)> {
-    let uri = match target(&request.head, url, protocol) {
+    let uri = match target(&request.head, url) {
         Ok(uri) => uri,
         Err(error) => {
             let error = ProxyError::new(ErrorKind::BadRequest).because(error);
@@ -78,16 +74,15 @@ pub(super) fn prepare(
         body,
         exchange,
     } = request;
-    let headers = can_restore.then(|| head.headers.clone());
+    let headers = head.headers.clone();
     let extensions = mem::take(&mut head.extensions);
     let uri = mem::replace(&mut head.uri, uri);
-    let version = head.version;
+    let version = mem::replace(&mut head.version, Version::HTTP_2);
     if version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    frame(&mut head, &body, protocol);
-    address(&mut head, url, protocol);
-    let holds = protocol == Protocol::Http1 && !body.is_end_stream() && expects_continue(&head);
+    frame(&mut head, &body);
+    head.headers.remove(HOST);
     let sending = Rc::new(Sending::new(body, exchange));
     let kept = Kept {
         method: head.method.clone(),
@@ -97,51 +92,26 @@ pub(super) fn prepare(
         extensions,
         sending: Rc::clone(&sending),
     };
-    let mut request = ::http::Request::from_parts(head, Outgoing(Rc::clone(&sending)));
-    if holds {
-        sending.hold.replace(Some(Hold::on(&mut request)));
-    }
+    let request = ::http::Request::from_parts(head, Outgoing(Rc::clone(&sending)));
     Ok((Prepared { request, sending }, kept))
 }
 
-/// The target in the form of `protocol`.
-fn target(
-    head: &Parts,
-    url: &ServerUrl,
-    protocol: Protocol,
-) -> Result<Uri, Box<dyn Error + Send + Sync>> {
+/// The target, with the host in it.
+fn target(head: &Parts, url: &ServerUrl) -> Result<Uri, Box<dyn Error + Send + Sync>> {
     let mut parts = uri::Parts::default();
     parts.path_and_query = Some(match head.uri.path_and_query() {
         Some(path) if !path.as_str().is_empty() => path.clone(),
         _ => PathAndQuery::from_static("/"),
     });
-    if protocol == Protocol::Http2 {
-        parts.scheme = Some(url.scheme().pseudo());
-        parts.authority = Some(match head.headers.get(HOST) {
-            Some(host) => Authority::try_from(host.as_bytes())?,
-            None => url.uri_authority().clone(),
-        });
-    }
+    parts.scheme = Some(url.scheme().pseudo());
+    parts.authority = Some(match head.headers.get(HOST) {
+        Some(host) => Authority::try_from(host.as_bytes())?,
+        None => url.uri_authority().clone(),
+    });
     Ok(Uri::from_parts(parts)?)
 }
 
-fn address(head: &mut Parts, url: &ServerUrl, protocol: Protocol) {
-    match protocol {
-        Protocol::Http1 => {
-            head.version = Version::HTTP_11;
-            if !head.headers.contains_key(HOST) {
-                head.headers.insert(HOST, url.authority().clone());
-            }
-        }
-        Protocol::Http2 => {
-            head.version = Version::HTTP_2;
-            head.headers.remove(HOST);
-        }
-    }
-}
-
-/// HTTP/2 clients may cut their cookies up, which only HTTP/2 servers know to
-/// put together again (RFC 9113 §8.2.3).
+/// HTTP/2 clients may cut their cookies up; one piece is as good for a server.
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<_> = headers
         .get_all(COOKIE)
@@ -157,8 +127,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// One framing header, and one that is true.
-fn frame(head: &mut Parts, body: &Body, protocol: Protocol) {
+/// One length, if there is any, and one that is true.
+fn frame(head: &mut Parts, body: &Body) {
     let was_sized = head.headers.remove(CONTENT_LENGTH).is_some();
     head.headers.remove(TRANSFER_ENCODING);
     if body.is_end_stream() {
@@ -168,21 +138,7 @@ fn frame(head: &mut Parts, body: &Body, protocol: Protocol) {
         }
     } else if let Some(length) = body.size_hint().exact() {
         head.headers.insert(CONTENT_LENGTH, length.into());
-    } else if protocol == Protocol::Http1 {
-        head.headers
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-}
-
-/// RFC 9110 §8.6: servers may want to be told that there is none.
-fn has_usually_a_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-fn expects_continue(head: &Parts) -> bool {
-    head.headers
-        .get(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether sending the request twice does what sending it once does: by its
@@ -199,20 +155,16 @@ pub fn is_idempotent(head: &Parts) -> bool {
 }
 
 impl Kept {
-    /// The request as it came, if nothing of its body is gone. `unsent` is what
-    /// hyper gave back.
-    pub(super) fn restore(self, unsent: Option<::http::Request<Outgoing>>) -> Option<Request> {
+    /// The request as it came, if nothing of its body is gone.
+    pub(super) fn restore(self) -> Option<Request> {
         if self.sending.is_touched.get() {
             return None;
         }
-        let headers = self
-            .headers
-            .or_else(|| unsent.map(|request| request.into_parts().0.headers))?;
         let (mut head, ()) = ::http::Request::new(()).into_parts();
         head.method = self.method;
         head.uri = self.uri;
         head.version = self.version;
-        head.headers = headers;
+        head.headers = self.headers;
         head.extensions = self.extensions;
         Some(Request {
             head,
@@ -239,7 +191,6 @@ impl Sending {
             exchange,
             is_touched: Cell::new(false),
             fault: Cell::new(None),
-            hold: RefCell::new(None),
         }
     }
 
@@ -255,22 +206,6 @@ impl Sending {
     /// What became of the client, if its body broke off.
     pub(super) fn fault(&self) -> Option<ErrorKind> {
         self.fault.get()
-    }
-
-    /// The server has answered; a body that it was not interested in stays here.
-    pub(super) fn give_up_hold(&self) {
-        if let Some(hold) = self.hold.borrow_mut().as_mut() {
-            hold.give_up();
-        }
-    }
-
-    fn poll_hold(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut hold = self.hold.borrow_mut();
-        if let Some(waiting) = hold.as_mut() {
-            ready!(waiting.poll(cx));
-            *hold = None;
-        }
-        Poll::Ready(())
     }
 
     fn note(&self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
@@ -298,7 +233,7 @@ impl Sending {
 
 /// What a broken body says of the client: a middleware's own word if there is
 /// one, else a guess from the way it broke.
-fn fault(error: &(dyn Error + 'static)) -> ErrorKind {
+pub(super) fn fault(error: &(dyn Error + 'static)) -> ErrorKind {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(known) = error.downcast_ref::<ProxyError>() {
@@ -330,7 +265,6 @@ impl http_body::Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        ready!(self.0.poll_hold(cx));
         let frame = ready!(Pin::new(&mut *self.0.body.borrow_mut()).poll_frame(cx));
         self.0.note(frame.as_ref());
         Poll::Ready(frame)

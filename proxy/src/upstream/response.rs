@@ -1,77 +1,22 @@
-//! A response on its way back.
+//! A response on its way back: what both protocols have in common, and the way
+//! of one that came over HTTP/2.
 //!
-//! Checks what hyper leaves to others (framing that two readers could read
-//! differently), and wraps the body so that the connection runs while the body
-//! is read, and goes back to the pool with its last frame. A body that is
-//! dropped early takes its connection with it.
+//! Checks what hyper leaves to others, and keeps the stream until the body has
+//! been read. A body that is dropped early resets its stream.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use ::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use ::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use ::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::task::AbortHandle;
 
-use super::http1::Connection;
 use super::http2::Stream;
-use super::pool;
 use super::request::Sending;
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError, Response};
-
-/// Part of the time that a server says it keeps a connection for which it is
-/// used, in percent: its clock started before ours.
-const TRUSTED_PERCENT: u32 = 80;
-
-/// What a response's body hangs on.
-enum Link {
-    /// A connection that runs while the body is read, and is used again after.
-    Reusable(Box<Connection>),
-    /// One that is closed after the response.
-    Last(Box<Connection>),
-    /// One that runs by itself, because the request's body is still on its way.
-    Detached(#[expect(dead_code, reason = "held for its drop")] Option<AbortOnDrop>),
-    /// A stream on a connection that others share.
-    Stream(#[expect(dead_code, reason = "held for its drop")] Stream),
-    Closed,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The response that came over an HTTP/1.1 connection.
-pub(super) fn from_http1(
-    mut response: ::http::Response<Incoming>,
-    mut connection: Connection,
-    method: &Method,
-    sending: &Sending,
-) -> Result<Response, ProxyError> {
-    let is_clear = check(&mut response, method)?;
-    // hyper would speak HTTP/1.0 from now on, which knows no chunked requests.
-    let is_current = response.version() == Version::HTTP_11;
-    if let Some(limit) = keep_alive(response.headers()) {
-        let kept = connection.keep_for.map_or(limit, |known| known.min(limit));
-        connection.keep_for = Some(kept);
-    }
-    let link = if !sending.is_done() {
-        sending.give_up_hold();
-        Link::Detached(connection.detach().map(AbortOnDrop))
-    } else if is_clear && is_current {
-        Link::Reusable(Box::new(connection))
-    } else {
-        Link::Last(Box::new(connection))
-    };
-    Ok(receive(response, link, sending.exchange()))
-}
 
 /// The response that came over an HTTP/2 connection.
 pub(super) fn from_http2(
@@ -81,32 +26,22 @@ pub(super) fn from_http2(
     sending: &Sending,
 ) -> Result<Response, ProxyError> {
     check(&mut response, method)?;
-    Ok(receive(response, Link::Stream(stream), sending.exchange()))
-}
-
-fn receive(
-    mut response: ::http::Response<Incoming>,
-    mut link: Link,
-    exchange: &Rc<Exchange>,
-) -> Response {
     // The client's side speaks its own version.
     *response.version_mut() = Version::HTTP_11;
-    response.map(|incoming| {
+    Ok(response.map(|incoming| {
         if incoming.is_end_stream() {
-            link.finish();
             return Body::empty();
         }
         Body::new(Receiving {
             incoming,
-            link,
-            exchange: Rc::clone(exchange),
+            stream: Some(stream),
+            exchange: Rc::clone(sending.exchange()),
         })
-    })
+    }))
 }
 
-/// Refuses what nobody should have to read, makes the rest unmistakable, and
-/// tells whether the connection can be trusted with another response.
-fn check(response: &mut ::http::Response<Incoming>, method: &Method) -> Result<bool, ProxyError> {
+/// Refuses what nobody should have to read, and makes the rest unmistakable.
+fn check(response: &mut ::http::Response<Incoming>, method: &Method) -> Result<(), ProxyError> {
     let status = response.status();
     let is_bodiless = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
     let is_empty = response.body().is_end_stream();
@@ -120,28 +55,27 @@ fn check(response: &mut ::http::Response<Incoming>, method: &Method) -> Result<b
         return Err(bad("a transfer coding other than chunked"));
     }
     if is_chunked && headers.remove(CONTENT_LENGTH).is_some() {
-        // Chunked rules (RFC 9112 §6.3), but one of its authors is confused.
-        return Ok(false);
+        return Ok(());
     }
     let length = content_length(headers)?;
     if !is_bodiless && is_empty && length.is_some_and(|length| length != 0) {
         return Err(bad("an announced body did not come"));
     }
-    Ok(true)
+    Ok(())
 }
 
-fn bad(reason: &'static str) -> ProxyError {
+pub(super) fn bad(reason: &'static str) -> ProxyError {
     ProxyError::new(ErrorKind::BadResponse).because(reason)
 }
 
-fn is_only_chunked(headers: &HeaderMap) -> bool {
+pub(super) fn is_only_chunked(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     values.next().is_some_and(is_chunked) && values.next().is_none()
 }
 
 /// The announced length. Repeated but equal lengths are made one.
-fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, ProxyError> {
+pub(super) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, ProxyError> {
     let mut length = None;
     let mut count = 0;
     for value in &headers.get_all(CONTENT_LENGTH) {
@@ -170,59 +104,17 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// How long the server says that it keeps the connection, less a margin.
-fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let seconds = value.split(',').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
-        is_timeout.then(|| value.trim().trim_matches('"').parse::<u32>().ok())?
-    })?;
-    Some(Duration::from_secs(seconds.into()) * TRUSTED_PERCENT / 100)
-}
-
-impl Link {
-    /// The response has ended well.
-    fn finish(&mut self) {
-        if let Self::Reusable(connection) = std::mem::replace(self, Self::Closed)
-            && connection.is_reusable()
-        {
-            pool::put(*connection);
-        }
-    }
-}
-
-/// A body as it comes from a server.
+/// A body as it comes over HTTP/2.
 struct Receiving {
     incoming: Incoming,
-    link: Link,
+    stream: Option<Stream>,
     exchange: Rc<Exchange>,
 }
 
 impl Receiving {
-    fn poll_incoming(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        let (Link::Reusable(connection) | Link::Last(connection)) = &mut self.link else {
-            return frame;
-        };
-        if frame.is_ready() {
-            return frame;
-        }
-        connection.drive(cx);
-        Pin::new(&mut self.incoming).poll_frame(cx)
-    }
-
     fn note(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
         let is_over = match frame {
-            None => true,
-            Some(Err(_)) => {
-                self.link = Link::Closed;
-                false
-            }
+            None | Some(Err(_)) => true,
             Some(Ok(frame)) => match frame.data_ref() {
                 Some(data) => {
                     let sum = &self.exchange.origin_bytes;
@@ -233,7 +125,7 @@ impl Receiving {
             },
         };
         if is_over {
-            self.link.finish();
+            self.stream = None;
         }
     }
 }
@@ -246,7 +138,7 @@ impl http_body::Body for Receiving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = std::task::ready!(self.poll_incoming(cx));
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         self.note(frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
@@ -262,6 +154,8 @@ impl http_body::Body for Receiving {
 
 #[cfg(test)]
 mod tests {
+    use ::http::HeaderName;
+
     use super::*;
 
     fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
@@ -305,25 +199,6 @@ mod tests {
         for (values, expected) in table {
             let headers = headers(&TRANSFER_ENCODING, values);
             assert_eq!(is_only_chunked(&headers), expected, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn the_servers_patience_is_learned() {
-        let table = [
-            ("timeout=5, max=100", Some(4000)),
-            ("max=1, Timeout = \"10\"", Some(8000)),
-            ("timeout=0", Some(0)),
-            ("timeout=-1", None),
-            ("max=5", None),
-        ];
-        for (value, expected) in table {
-            let headers = headers(&HeaderName::from_static("keep-alive"), &[value]);
-            assert_eq!(
-                keep_alive(&headers),
-                expected.map(Duration::from_millis),
-                "{value}"
-            );
         }
     }
 }

@@ -64,6 +64,19 @@ impl Shared {
         self.idle.load(Ordering::Relaxed)
     }
 
+    /// Counts one more idle connection, if all workers together have room for it.
+    pub(super) fn add_idle(&self) -> bool {
+        let has_room = self.idle.fetch_add(1, Ordering::Relaxed) < self.transport.max_idle;
+        if !has_room {
+            self.remove_idle();
+        }
+        has_room
+    }
+
+    pub(super) fn remove_idle(&self) {
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn age(&self) -> u32 {
         self.age.load(Ordering::Relaxed)
     }
@@ -87,27 +100,6 @@ impl Shared {
     /// Remembers what the server chose in a handshake.
     pub(super) fn set_http1(&self, is_http1: bool) {
         self.is_http1.store(is_http1, Ordering::Relaxed);
-    }
-}
-
-/// The right to keep one connection idle, out of those that all workers have together.
-#[derive(Debug)]
-pub(super) struct IdlePermit(Arc<Shared>);
-
-impl IdlePermit {
-    pub(super) fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let limit = shared.transport.max_idle;
-        if shared.idle.fetch_add(1, Ordering::Relaxed) < limit {
-            return Some(Self(Arc::clone(shared)));
-        }
-        shared.idle.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for IdlePermit {
-    fn drop(&mut self) {
-        self.0.idle.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,18 +1,21 @@
 //! Upgrades: a request for one, and the bytes that flow after it was granted.
 
-use ::http::HeaderMap;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use ::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use ::http::{HeaderMap, StatusCode};
+use bytes::{Buf as _, Bytes};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::task::spawn_local;
 
 use super::Answer;
 use super::http1::Connection;
-use super::request::Sending;
-use crate::http::{Body, ErrorKind, ProxyError};
+use crate::http::{Body, ErrorKind, ProxyError, Response};
 
 /// What is read at once from either side.
 const BUFFER: usize = 16 * 1024;
@@ -26,8 +29,13 @@ pub(super) struct Wish {
 /// Two connections that carry something else than HTTP from now on.
 pub struct Tunnel {
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: Server,
+}
+
+/// The server's side: what came on the heels of its grant, then the rest.
+struct Server {
     connection: Connection,
+    ahead: Bytes,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -58,27 +66,28 @@ impl Wish {
 }
 
 /// Takes a `101` for what it is: the server's word on `wish`, or nonsense.
+/// `ahead` came with it.
 pub(super) fn switch(
-    mut response: ::http::Response<Incoming>,
+    mut headers: HeaderMap,
     connection: Connection,
-    sending: &Sending,
+    ahead: Bytes,
     wish: Option<&Wish>,
 ) -> Result<Answer, ProxyError> {
-    let granted = wish.filter(|wish| wish.is_granted_by(response.headers()));
-    let Some(wish) = granted.filter(|_| sending.is_done()) else {
+    let Some(wish) = wish.filter(|wish| wish.is_granted_by(&headers)) else {
         let reason = "a switch of protocols that was not asked for";
         return Err(ProxyError::new(ErrorKind::BadResponse).because(reason));
     };
-    let tunnel = Tunnel {
-        client: wish.client.clone(),
-        server: hyper::upgrade::on(&mut response),
-        connection,
-    };
-    response.headers_mut().remove(CONTENT_LENGTH);
-    response.headers_mut().remove(TRANSFER_ENCODING);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
     Ok(Answer {
-        response: response.map(|_| Body::empty()),
-        upgraded: Some(tunnel),
+        response,
+        upgraded: Some(Tunnel {
+            client: wish.client.clone(),
+            server: Server { connection, ahead },
+        }),
     })
 }
 
@@ -111,19 +120,45 @@ impl Tunnel {
         });
     }
 
-    async fn carry(self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.connection.run_out().await;
-        let server = self.server.await?;
-        let client = self.client.await?;
-        copy(client, server).await?;
+    async fn carry(mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut client = TokioIo::new(self.client.await?);
+        copy_bidirectional_with_sizes(&mut client, &mut self.server, BUFFER, BUFFER).await?;
         Ok(())
     }
 }
 
-async fn copy(client: Upgraded, server: Upgraded) -> std::io::Result<(u64, u64)> {
-    let mut client = TokioIo::new(client);
-    let mut server = TokioIo::new(server);
-    copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await
+impl AsyncRead for Server {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(self.connection.wire()).poll_read(cx, buf);
+        }
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Server {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.connection.wire()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.connection.wire()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.connection.wire()).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,214 @@
+//! The head of a response, and what it says of the body and the connection.
+//!
+//! Header values are slices of what was read. Framing that two readers could
+//! read differently is refused (RFC 9112 §6.3), or made unmistakable; and a
+//! server that is confused about it isn't trusted with another request.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use ::http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use ::http::{Method, StatusCode};
+use bytes::Bytes;
+use httparse::Status;
+use hyper::ext::ReasonPhrase;
+
+use super::super::response::{bad, content_length, is_only_chunked};
+use super::chunked::Decoder;
+use crate::http::{ErrorKind, ProxyError};
+
+/// Most headers of a response.
+const MAX_HEADERS: usize = 256;
+
+/// Part of the time that a server says it keeps a connection for which it is
+/// used, in percent: its clock started before ours.
+const TRUSTED_PERCENT: u32 = 80;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// How a body's end is told.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// By its length, of which this much is left.
+    Length(u64),
+    Chunked(Decoder),
+    /// By the end of the connection.
+    Close,
+}
+
+/// A response's head. Its headers are with whoever lent the map.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// What the status line says, if it is not the usual.
+    pub(super) reason: Option<ReasonPhrase>,
+    /// Its length in bytes.
+    pub(super) length: usize,
+    is_current: bool,
+    seen: Seen,
+}
+
+/// What follows from a head.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) framing: Framing,
+    /// Whether another request may follow on the connection.
+    pub(super) is_reusable: bool,
+    /// How long the server keeps the connection, less a margin.
+    pub(super) keep_for: Option<Duration>,
+}
+
+/// Which of the headers that concern us there are.
+#[derive(Debug, Default)]
+struct Seen {
+    length: bool,
+    coding: bool,
+    connection: bool,
+    keep_alive: bool,
+}
+
+impl Seen {
+    fn note(&mut self, name: &HeaderName) {
+        if name == CONTENT_LENGTH {
+            self.length = true;
+        } else if name == TRANSFER_ENCODING {
+            self.coding = true;
+        } else if name == CONNECTION {
+            self.connection = true;
+        } else if name == KEEP_ALIVE {
+            self.keep_alive = true;
+        }
+    }
+}
+
+/// Takes the head that `bytes` begins with apart, into `headers`, whose old
+/// content goes; absent when there is more to come.
+pub(super) fn parse(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut room) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Ok(None),
+        Err(error) => return Err(ProxyError::new(ErrorKind::BadResponse).because(error)),
+    };
+    let code = parsed.code.unwrap_or_default();
+    let status = StatusCode::from_u16(code).map_err(|_| bad("a status that is none"))?;
+    let seen = fill(headers, parsed.headers, bytes)?;
+    let reason = parsed.reason.unwrap_or_default();
+    let is_usual = status.canonical_reason() == Some(reason);
+    Ok(Some(Head {
+        status,
+        reason: (!is_usual)
+            .then(|| ReasonPhrase::try_from(reason.as_bytes()).ok())
+            .flatten(),
+        length,
+        is_current: parsed.version == Some(1),
+        seen,
+    }))
+}
+
+fn fill(
+    headers: &mut HeaderMap,
+    parsed: &[httparse::Header<'_>],
+    bytes: &Bytes,
+) -> Result<Seen, ProxyError> {
+    let mut seen = Seen::default();
+    headers.clear();
+    headers.reserve(parsed.len());
+    for header in parsed {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(bad("a header that is none"));
+        };
+        seen.note(&name);
+        headers.append(name, value);
+    }
+    Ok(seen)
+}
+
+impl Head {
+    /// Reads the terms of the response to a request with `method`, and corrects
+    /// `headers` where they say too much.
+    pub(super) fn terms(
+        &self,
+        method: &Method,
+        headers: &mut HeaderMap,
+    ) -> Result<Terms, ProxyError> {
+        let (framing, is_clear) = self.framing(method, headers)?;
+        let is_closing = self.seen.connection && says_close(headers);
+        let is_endless = matches!(framing, Framing::Close);
+        let keep_for = if self.seen.keep_alive {
+            keep_alive(headers)
+        } else {
+            None
+        };
+        Ok(Terms {
+            framing,
+            is_reusable: self.is_current && is_clear && !is_closing && !is_endless,
+            keep_for,
+        })
+    }
+
+    fn framing(
+        &self,
+        method: &Method,
+        headers: &mut HeaderMap,
+    ) -> Result<(Framing, bool), ProxyError> {
+        let is_bodiless = *method == Method::HEAD
+            || matches!(
+                self.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        if self.status == StatusCode::NO_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+            headers.remove(TRANSFER_ENCODING);
+            return Ok((Framing::Length(0), true));
+        }
+        if self.seen.coding && !is_bodiless {
+            if !self.is_current {
+                return Err(bad("a transfer coding in HTTP/1.0"));
+            }
+            if !is_only_chunked(headers) {
+                return Err(bad("a transfer coding other than chunked"));
+            }
+        }
+        let mut is_clear = true;
+        let mut length = None;
+        if self.seen.coding && self.seen.length {
+            // Chunked rules (RFC 9112 §6.3), but one of its authors is confused.
+            headers.remove(CONTENT_LENGTH);
+            is_clear = false;
+        } else if self.seen.length {
+            length = content_length(headers)?;
+        }
+        let framing = match length {
+            _ if is_bodiless => Framing::Length(0),
+            _ if self.seen.coding => Framing::Chunked(Decoder::default()),
+            Some(length) => Framing::Length(length),
+            None => Framing::Close,
+        };
+        Ok((framing, is_clear))
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let mut tokens = headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        is_timeout.then(|| value.trim().trim_matches('"').parse::<u32>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.into()) * TRUSTED_PERCENT / 100)
+}
