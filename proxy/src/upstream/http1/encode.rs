@@ -164,3 +164,117 @@ fn is_trailer(name: &HeaderName) -> bool {
     ];
     !TOO_LATE.contains(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn sized(size: usize) -> Body {
+        Body::full(vec![b'x'; size])
+    }
+
+    fn endless() -> Body {
+        type Frame = Result<http_body::Frame<Bytes>, crate::http::BodyError>;
+        Body::new(StreamBody::new(futures_util::stream::pending::<Frame>()))
+    }
+
+    fn parts(method: &str, target: &str, fields: &[(&'static str, &'static str)]) -> Parts {
+        let (mut head, ()) = ::http::Request::new(()).into_parts();
+        head.method = method.parse().unwrap();
+        head.uri = target.parse().unwrap();
+        for (name, value) in fields {
+            let value = HeaderValue::from_static(value);
+            head.headers.append(HeaderName::from_static(name), value);
+        }
+        head
+    }
+
+    #[test]
+    fn heads_are_written_from_what_is_true() {
+        let table = [
+            (
+                parts("GET", "/a?b", &[]),
+                Body::empty(),
+                "GET /a?b HTTP/1.1\r\nhost: h\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts("GET", "/", &[("host", "x")]),
+                Body::empty(),
+                "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts("OPTIONS", "*", &[]),
+                Body::empty(),
+                "OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts("GET", "http://e", &[]),
+                Body::empty(),
+                "GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts("PATCH", "/", &[]),
+                Body::empty(),
+                "PATCH / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts("DELETE", "/", &[("content-length", "0")]),
+                Body::empty(),
+                "DELETE / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n",
+                Framing::Empty,
+            ),
+            (
+                parts(
+                    "PUT",
+                    "/",
+                    &[("content-length", "7"), ("transfer-encoding", "chunked")],
+                ),
+                sized(3),
+                "PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n",
+                Framing::Length(3),
+            ),
+            (
+                parts("GET", "/", &[("content-length", "7")]),
+                endless(),
+                "GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing::Chunked,
+            ),
+            (
+                parts("GET", "/", &[("cookie", "a"), ("x", "y"), ("cookie", "b")]),
+                Body::empty(),
+                "GET / HTTP/1.1\r\ncookie: a\r\ncookie: b\r\nx: y\r\nhost: h\r\n\r\n",
+                Framing::Empty,
+            ),
+        ];
+        let host = HeaderValue::from_static("h");
+        for (parts, body, text, framing) in table {
+            let mut out = Vec::new();
+            assert_eq!(head(&mut out, &parts, &body, &host), framing, "{text}");
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn only_announced_and_harmless_trailers_go() {
+        let head = parts(
+            "POST",
+            "/",
+            &[("trailer", "X-Sum, host"), ("trailer", "x-b")],
+        );
+        let names = announced(&head.headers);
+        let mut trailers = HeaderMap::new();
+        for name in ["x-sum", "host", "x-b", "x-other"] {
+            trailers.insert(name, HeaderValue::from_static("1"));
+        }
+        let end = String::from_utf8(last_chunk(&trailers, &names)).unwrap();
+        assert_eq!(end, "0\r\nx-sum: 1\r\nx-b: 1\r\n\r\n");
+    }
+}

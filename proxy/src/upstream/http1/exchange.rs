@@ -312,3 +312,29 @@ impl Search {
         is_due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dripping_head_is_parsed_a_few_times_and_when_it_is_whole() {
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(500));
+        let mut search = Search::default();
+        let due: Vec<usize> = (1..=head.len())
+            .filter(|end| search.is_due(&head.as_bytes()[..*end]))
+            .collect();
+        assert!(due.len() < 20, "{due:?}");
+        assert_eq!(due.last(), Some(&head.len()));
+        for end in ["\n\n", "\n\r\n"] {
+            for at in 0..=end.len() {
+                let mut search = Search::default();
+                let text = format!("{}{end}", "a".repeat(100));
+                search.is_due(&text.as_bytes()[..100]);
+                let cut = search.is_due(&text.as_bytes()[..100 + at]);
+                let whole = search.is_due(text.as_bytes());
+                assert!(cut || whole, "{end:?} at {at}");
+            }
+        }
+    }
+}

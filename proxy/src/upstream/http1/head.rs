@@ -212,3 +212,188 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     })?;
     Some(Duration::from_secs(seconds.into()) * TRUSTED_PERCENT / 100)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Option<(Head, HeaderMap)>, ProxyError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("old", HeaderValue::from_static("x"));
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        Ok(parse(&bytes, &mut headers)?.map(|head| (head, headers)))
+    }
+
+    /// The framing, and whether the connection may be used again.
+    fn terms(method: &str, text: &str) -> Option<(String, bool)> {
+        let (head, mut headers) = parsed(text).ok()??;
+        let terms = head.terms(&method.parse().unwrap(), &mut headers).ok()?;
+        let framing = match terms.framing {
+            Framing::Length(length) => length.to_string(),
+            Framing::Chunked(_) => "chunked".to_owned(),
+            Framing::Close => "close".to_owned(),
+        };
+        Some((framing, terms.is_reusable))
+    }
+
+    #[test]
+    fn a_head_is_whole_with_its_last_byte() {
+        let text = "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nA: 3\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(parsed(&text[..end]).unwrap().is_none(), "{end}");
+        }
+        let (head, headers) = parsed(&format!("{text}body")).unwrap().unwrap();
+        assert_eq!(head.status, StatusCode::OK);
+        assert_eq!(head.length, text.len());
+        assert_eq!(head.reason, None);
+        assert_eq!(headers.len(), 3);
+        let both: Vec<_> = headers.get_all("a").iter().collect();
+        assert_eq!(both, ["1", "3"]);
+    }
+
+    #[test]
+    fn an_unusual_reason_is_kept() {
+        let (head, _) = parsed("HTTP/1.1 200 Fine\r\n\r\n").unwrap().unwrap();
+        assert_eq!(head.reason.unwrap().as_bytes(), b"Fine");
+    }
+
+    #[test]
+    fn heads_are_strict() {
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(257));
+        let table = [
+            "SSH-2.0-OpenSSH\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.2 200 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 +20 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA B: c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            &many,
+        ];
+        for text in table {
+            let error = parsed(text).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::BadResponse, "{text}");
+        }
+    }
+
+    #[test]
+    fn framing_is_read_one_way() {
+        let table = [
+            ("GET", "1.1 200 OK", "Content-Length: 5", Some(("5", true))),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Content-Length: 5, 5",
+                Some(("5", true)),
+            ),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Content-Length: 5\r\nConnection: x, Close",
+                Some(("5", false)),
+            ),
+            (
+                "GET",
+                "1.0 200 OK",
+                "Content-Length: 5\r\nConnection: keep-alive",
+                Some(("5", false)),
+            ),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Transfer-Encoding: Chunked",
+                Some(("chunked", true)),
+            ),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                Some(("chunked", false)),
+            ),
+            ("GET", "1.1 200 OK", "A: b", Some(("close", false))),
+            ("HEAD", "1.1 200 OK", "Content-Length: 5", Some(("0", true))),
+            (
+                "HEAD",
+                "1.1 200 OK",
+                "Transfer-Encoding: chunked",
+                Some(("0", true)),
+            ),
+            ("HEAD", "1.1 200 OK", "A: b", Some(("0", true))),
+            (
+                "GET",
+                "1.1 304 Not Modified",
+                "Content-Length: 5",
+                Some(("0", true)),
+            ),
+            (
+                "GET",
+                "1.1 204 No Content",
+                "Content-Length: 5",
+                Some(("0", true)),
+            ),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Content-Length: 5\r\nContent-Length: 6",
+                None,
+            ),
+            ("GET", "1.1 200 OK", "Content-Length: -5", None),
+            ("GET", "1.1 200 OK", "Content-Length: 0x5", None),
+            ("GET", "1.1 200 OK", "Content-Length:", None),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Transfer-Encoding: gzip, chunked",
+                None,
+            ),
+            (
+                "GET",
+                "1.1 200 OK",
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                None,
+            ),
+            ("GET", "1.1 200 OK", "Transfer-Encoding: xchunked", None),
+            ("GET", "1.0 200 OK", "Transfer-Encoding: chunked", None),
+            (
+                "HEAD",
+                "1.1 200 OK",
+                "Content-Length: 5\r\nContent-Length: 6",
+                None,
+            ),
+        ];
+        for (method, status, fields, expected) in table {
+            let text = format!("HTTP/{status}\r\n{fields}\r\n\r\n");
+            let expected = expected.map(|(framing, again)| (framing.to_owned(), again));
+            assert_eq!(terms(method, &text), expected, "{method} {text}");
+        }
+    }
+
+    #[test]
+    fn the_servers_patience_is_learned() {
+        let table = [
+            ("timeout=5, max=100", Some(4000)),
+            ("max=1, Timeout = \"10\"", Some(8000)),
+            ("timeout=0", Some(0)),
+            ("timeout=-1", None),
+            ("max=5", None),
+        ];
+        for (value, expected) in table {
+            let text = format!("HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\n\r\n");
+            let (head, mut headers) = parsed(&text).unwrap().unwrap();
+            let terms = head.terms(&Method::GET, &mut headers).unwrap();
+            assert_eq!(
+                terms.keep_for,
+                expected.map(Duration::from_millis),
+                "{value}"
+            );
+        }
+    }
+}

@@ -5,6 +5,7 @@
     reason = "a test plays both sides in one future, once"
 )]
 
+mod bodies;
 mod http1;
 mod http2;
 mod race;
