@@ -39,7 +39,9 @@ async fn answers_are_the_same_however_they_are_cut() {
                 };
                 let serve = async {
                     if peer.is_none() {
-                        peer = Some(server.accept().await);
+                        let accepted = server.accept().await;
+                        accepted.0.set_nodelay(true).unwrap();
+                        peer = Some(accepted);
                     }
                     answer_in_two(peer.as_mut().unwrap(), answer, at).await;
                 };
@@ -217,72 +219,71 @@ async fn what_comes_behind_an_answer_ends_its_connection() {
     .await;
 }
 
+const BIG: usize = 4 << 20;
+
+/// Answers each connection with a big body, as fast as it is taken, until
+/// `count` have come and `is_done`.
+async fn pour(server: &Server, count: u64, upstream: &Upstream, is_done: &Cell<bool>) {
+    let chunk = vec![b'x'; BIG];
+    let mut peers = Vec::new();
+    for accepted in 1..=count {
+        let mut peer = server.accept().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n");
+        peer.answer(&head).await;
+        peers.push((peer, 0));
+        poll_fn(|cx| {
+            for (peer, sent) in &mut peers {
+                while let Poll::Ready(Ok(count @ 1..)) =
+                    Pin::new(&mut peer.0).poll_write(cx, &chunk[*sent..])
+                {
+                    *sent += count;
+                }
+            }
+            if is_done.get() || upstream.connections().opened > accepted {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Reads until a piece is larger than one that needs no permit, or often
+/// enough to be sure that none comes. The last piece.
+async fn large_piece(body: &mut Body) -> Bytes {
+    let mut piece = Bytes::new();
+    for _ in 0..40 {
+        piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        if piece.len() > 16 * 1024 {
+            break;
+        }
+    }
+    piece
+}
+
 #[tokio::test]
 async fn pieces_of_a_big_body_grow_while_there_is_budget() {
     local(async {
-        const SIZE: usize = 4 << 20;
         let (server, upstream) = Server::start_with_upstream().await;
-        let done = Cell::new(false);
-        // Some readers take one big piece each and keep it.
+        let is_done = Cell::new(false);
+        // Readers who take a piece and keep it.
         let read = async {
             let mut kept = Vec::new();
-            let mut bodies = Vec::new();
-            let mut largest = Vec::new();
             for _ in 0..10 {
                 let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
                 let mut body = answer.response.into_body();
-                assert_eq!(body.size_hint().exact(), Some(SIZE as u64));
-                let mut most = 0;
-                for _ in 0..40 {
-                    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                    most = most.max(piece.len());
-                    if piece.len() > 16 * 1024 {
-                        kept.push(piece);
-                        break;
-                    }
-                }
-                largest.push(most);
-                bodies.push(body);
+                assert_eq!(body.size_hint().exact(), Some(BIG as u64));
+                kept.push((large_piece(&mut body).await, body));
             }
-            done.set(true);
-            drop((kept, bodies));
-            largest
+            is_done.set(true);
+            kept.iter().map(|(piece, _)| piece.len()).collect()
         };
-        let serve = async {
-            let chunk = vec![b'x'; SIZE];
-            let mut peers = Vec::new();
-            for _ in 0..10 {
-                let mut peer = server.accept().await;
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
-                peer.answer(&head).await;
-                peers.push((peer, 0));
-                let accepted = peers.len();
-                poll_fn(|cx| {
-                    for (peer, sent) in &mut peers {
-                        while let Poll::Ready(Ok(count)) =
-                            Pin::new(&mut peer.0).poll_write(cx, &chunk[*sent..])
-                            && count > 0
-                        {
-                            *sent += count;
-                        }
-                    }
-                    let opened = upstream.connections().opened as usize;
-                    if done.get() || opened > accepted {
-                        return Poll::Ready(());
-                    }
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                })
-                .await;
-            }
-        };
-        let (largest, ()) = tokio::join!(read, serve);
-        let large = largest.iter().filter(|size| **size > 16 * 1024).count();
-        assert_eq!(large, 8, "{largest:?}");
-        assert!(
-            largest.iter().all(|size| *size <= 256 * 1024),
-            "{largest:?}"
-        );
+        let pour = pour(&server, 10, &upstream, &is_done);
+        let (sizes, ()): (Vec<usize>, ()) = tokio::join!(read, pour);
+        let large = sizes.iter().filter(|size| **size > 16 * 1024).count();
+        assert_eq!(large, 8, "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size <= 256 * 1024), "{sizes:?}");
     })
     .await;
 }
