@@ -17,6 +17,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::super::response::{bad, content_length, is_only_chunked};
 use super::chunked::Decoder;
+use super::memo;
 use crate::http::{ErrorKind, ProxyError};
 
 /// Most headers of a response.
@@ -86,6 +87,39 @@ impl Seen {
 /// Takes the head that `bytes` begins with apart, into `headers`, whose old
 /// content goes; absent when there is more to come.
 pub(super) fn parse(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
+    match parse_usual(bytes, headers) {
+        Some(head) => Ok(Some(head)),
+        None => parse_any(bytes, headers),
+    }
+}
+
+/// The head of a usual response, which is nearly every one.
+fn parse_usual(bytes: &Bytes, headers: &mut HeaderMap) -> Option<Head> {
+    let (status, length) = match bytes.strip_prefix(b"HTTP/1.1 ")? {
+        rest if rest.starts_with(b"200 OK\r\n") => (StatusCode::OK, 17),
+        rest => {
+            let end = memchr::memchr(b'\r', rest)?;
+            let (code, reason) = rest.get(..end)?.split_at_checked(3)?;
+            let status = StatusCode::from_bytes(code).ok()?;
+            let usual = status.canonical_reason()?.as_bytes();
+            let is_usual = reason.strip_prefix(b" ") == Some(usual);
+            let is_line = rest.get(end..)?.starts_with(b"\r\n");
+            (is_usual && is_line).then_some((status, b"HTTP/1.1 ".len() + end + 2))?
+        }
+    };
+    let mut seen = Seen::default();
+    headers.clear();
+    let length = memo::fields(bytes, length, MAX_HEADERS, headers, |name| seen.note(name))?;
+    Some(Head {
+        status,
+        reason: None,
+        length,
+        is_current: true,
+        seen,
+    })
+}
+
+fn parse_any(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();

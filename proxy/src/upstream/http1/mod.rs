@@ -12,6 +12,7 @@ mod encode;
 mod exchange;
 mod head;
 mod hold;
+mod memo;
 mod outbound;
 
 use std::io;
