@@ -4,7 +4,6 @@ use ::http::HeaderMap;
 use ::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::task::spawn_local;
@@ -12,6 +11,7 @@ use tokio::task::spawn_local;
 use super::Answer;
 use super::http1::Connection;
 use super::request::Sending;
+use crate::http::upgrade::{OnUpgrade, Upgraded};
 use crate::http::{Body, ErrorKind, ProxyError};
 
 /// What is read at once from either side.
@@ -26,7 +26,7 @@ pub(super) struct Wish {
 /// Two connections that carry something else than HTTP from now on.
 pub struct Tunnel {
     client: OnUpgrade,
-    server: OnUpgrade,
+    server: hyper::upgrade::OnUpgrade,
     connection: Connection,
 }
 
@@ -120,8 +120,10 @@ impl Tunnel {
     }
 }
 
-async fn copy(client: Upgraded, server: Upgraded) -> std::io::Result<(u64, u64)> {
-    let mut client = TokioIo::new(client);
+async fn copy(
+    mut client: Upgraded,
+    server: hyper::upgrade::Upgraded,
+) -> std::io::Result<(u64, u64)> {
     let mut server = TokioIo::new(server);
     copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await
 }
@@ -140,10 +142,9 @@ mod tests {
             ("websocket", "websocket, h2c", false),
         ];
         for (asked, granted, expected) in table {
-            let mut request = ::http::Request::new(());
             let wish = Wish {
                 protocols: asked.as_bytes().into(),
-                client: hyper::upgrade::on(&mut request),
+                client: crate::http::upgrade::pair().1,
             };
             let mut headers = HeaderMap::new();
             headers.insert(UPGRADE, granted.parse().unwrap());
