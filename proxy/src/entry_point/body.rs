@@ -32,18 +32,18 @@ const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// A moment that is only watched while something is waited for.
 #[derive(Debug)]
-struct Deadline {
+pub(super) struct Deadline {
     at: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    fn new(at: Option<Instant>) -> Self {
+    pub(super) fn new(at: Option<Instant>) -> Self {
         Self { at, sleep: None }
     }
 
     /// Ready when the moment has passed.
-    fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else {
             return Poll::Pending;
         };

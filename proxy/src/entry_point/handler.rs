@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::CONNECTION;
+use ::http::request::Parts;
 use ::http::{HeaderValue, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 use tokio::time::timeout_at;
 use tracing::error;
@@ -77,25 +77,24 @@ impl Handler {
     async fn respond(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> Response {
         let (mut head, body) = request.into_parts();
         let verdict = if self.state.is_refused(ticket.count) {
-            Err(StatusCode::BAD_REQUEST)
+            Err(Refusal::new(StatusCode::BAD_REQUEST))
         } else {
-            validate(&mut head)
+            Ok(())
         };
-        let host = match verdict {
-            Ok(Valid::Request { host }) => host,
-            Ok(Valid::Asterisk) => return respond::empty(StatusCode::OK),
-            Err(status) => {
-                self.refuse(head.version);
-                return respond::status_text(status);
+        let exchange = match verdict.and_then(|()| admit(&self.connection, &mut head)) {
+            Ok(exchange) => exchange,
+            Err(refusal) => {
+                if refusal.is_fatal {
+                    self.refuse(head.version);
+                }
+                return refusal.response;
             }
         };
-        let exchange = Rc::new(Exchange::new(Rc::clone(&self.connection), &head, &host));
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
             Body::new(RequestBody::new(body, ticket, Rc::clone(&exchange)))
         };
-        let may_switch = head.extensions.get::<OnUpgrade>().is_some();
         let request = Request {
             head,
             body,
@@ -103,12 +102,8 @@ impl Handler {
         };
         let call = AssertUnwindSafe(async { self.service.call(request).await });
         match call.catch_unwind().await {
-            Ok(response) => check_switch(response, may_switch),
-            Err(_) => {
-                error!(entry_point = %self.connection.entry_point, "A service panicked");
-                self.events.panicked();
-                respond::error(&ErrorKind::Internal.into())
-            }
+            Ok(response) => check_switch(response, false),
+            Err(_) => panicked(&self.connection, self.events.as_ref()),
         }
     }
 
@@ -129,8 +124,50 @@ impl Handler {
     }
 }
 
+/// What a request is answered that goes to no service.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) response: Response,
+    /// Whether nobody can be sure where the next request begins.
+    pub(super) is_fatal: bool,
+}
+
+impl Refusal {
+    /// A refusal of a request that may be read in two ways.
+    pub(super) fn new(status: StatusCode) -> Self {
+        Self {
+            response: respond::status_text(status),
+            is_fatal: true,
+        }
+    }
+}
+
+/// Checks a request's head and begins its exchange.
+pub(super) fn admit(
+    connection: &Rc<ConnectionInfo>,
+    head: &mut Parts,
+) -> Result<Rc<Exchange>, Refusal> {
+    match validate(head) {
+        Ok(Valid::Request { host }) => {
+            Ok(Rc::new(Exchange::new(Rc::clone(connection), head, &host)))
+        }
+        Ok(Valid::Asterisk) => Err(Refusal {
+            response: respond::empty(StatusCode::OK),
+            is_fatal: false,
+        }),
+        Err(status) => Err(Refusal::new(status)),
+    }
+}
+
+/// What is answered for a service that panicked.
+pub(super) fn panicked(connection: &ConnectionInfo, events: &dyn ConnectionEvents) -> Response {
+    error!(entry_point = %connection.entry_point, "A service panicked");
+    events.panicked();
+    respond::error(&ErrorKind::Internal.into())
+}
+
 /// Nobody switches protocols unasked.
-fn check_switch(response: Response, may_switch: bool) -> Response {
+pub(super) fn check_switch(response: Response, may_switch: bool) -> Response {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
         respond::error(&ErrorKind::BadResponse.into())
     } else {

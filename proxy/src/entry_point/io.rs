@@ -97,7 +97,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &TcpStream {
+    pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(plain) => &plain.socket,
             Self::Tls(tls) => &tls.get_ref().0.socket,

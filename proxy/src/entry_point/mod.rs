@@ -14,6 +14,7 @@ mod dispatch;
 mod drive;
 mod handler;
 mod handshake;
+mod http1;
 mod io;
 mod raw_head;
 mod serve;

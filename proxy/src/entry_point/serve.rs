@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ::http::HeaderValue;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -25,17 +25,17 @@ use tracing::{debug, error};
 use super::drive::{LAST_CALL, drive};
 use super::handler::Handler;
 use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
+use super::http1::{self, Door, Rules};
 use super::io::{Open, Stream, Watched};
 use super::sniff::{Sniffed, Spoken, sniff};
 use super::state::{Limits, State};
 use super::{ConnectionEvents, EntryPoint, StartError, canonical};
+use crate::config::startup;
 use crate::http::trust::TrustedNetworks;
 use crate::http::{ConnectionInfo, TlsConnection};
 
 /// What Go adds to the longest head that is configured.
 const HEAD_SLACK: usize = 4096;
-/// hyper's lower bound for its buffer.
-const MIN_BUFFER: usize = 8192;
 /// Longest decoded header list in HTTP/2, where 250 of them may come at once.
 const MAX_HEADER_LIST: usize = 256 * 1024;
 /// Bytes of one request body that a client may send ahead.
@@ -53,7 +53,7 @@ pub(super) struct Settings {
     trusted: TrustedNetworks,
     /// Who may send PROXY headers; nobody does if there is none.
     proxies: Option<TrustedNetworks>,
-    http1: http1::Builder,
+    rules: Rules,
     http2: http2::Builder<Local>,
 }
 
@@ -70,7 +70,7 @@ impl Settings {
             limits: Limits::from(&config.transport.responding_timeouts),
             trusted: trust(name, forwarded.insecure, &forwarded.trusted_ips)?,
             proxies,
-            http1: http1_builder(config.http.max_header_bytes),
+            rules: rules(config),
             http2: http2_builder(
                 Arc::clone(&entry_point.events),
                 config.http.max_header_bytes,
@@ -92,15 +92,14 @@ fn trust(
     })
 }
 
-fn http1_builder(max_header_bytes: usize) -> http1::Builder {
-    let max_head = max_header_bytes.saturating_add(HEAD_SLACK);
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_header_size(max_head)
-        .max_buf_size(max_head.max(MIN_BUFFER));
-    builder
+fn rules(config: &startup::EntryPoint) -> Rules {
+    let transport = &config.transport;
+    Rules {
+        limits: Limits::from(&transport.responding_timeouts),
+        max_head: config.http.max_header_bytes.saturating_add(HEAD_SLACK),
+        max_requests: transport.keep_alive_max_requests,
+        max_age: transport.keep_alive_max_time.limit(),
+    }
 }
 
 fn http2_builder(
@@ -173,34 +172,32 @@ async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: Can
     } else {
         accepted
     };
-    let state = Arc::new(State::new(opened, settings.limits, is_http2, tls.is_some()));
+    let connection = Rc::new(info(&settings, client, local, tls));
+    if !is_http2 {
+        let door = Door {
+            rules: settings.rules,
+            service: Arc::clone(&settings.entry_point.service),
+            events: Arc::clone(&settings.entry_point.events),
+            connection,
+            opened,
+        };
+        return http1::serve(door, stream.0, open, closing).await;
+    }
+    let has_tls = connection.tls.is_some();
+    let state = Arc::new(State::new(opened, settings.limits, true, has_tls));
     let handler = Rc::new(Handler {
         service: Arc::clone(&settings.entry_point.service),
         events: Arc::clone(&settings.entry_point.events),
-        connection: Rc::new(info(&settings, client, local, tls)),
+        connection,
         state: Arc::clone(&state),
-        max_requests: settings
-            .entry_point
-            .config
-            .transport
-            .keep_alive_max_requests,
-        max_age: settings
-            .entry_point
-            .config
-            .transport
-            .keep_alive_max_time
-            .limit(),
+        max_requests: settings.rules.max_requests,
+        max_age: settings.rules.max_age,
     });
     let io = TokioIo::new(Watched::new(stream.0, Arc::clone(&state), open));
     let service =
         service_fn(move |request: hyper::Request<Incoming>| Rc::clone(&handler).answer(request));
-    if is_http2 {
-        let connection = settings.http2.serve_connection(io, service);
-        drive(pin!(connection), &state, &closing).await;
-    } else {
-        let connection = settings.http1.serve_connection(io, service).with_upgrades();
-        drive(pin!(connection), &state, &closing).await;
-    }
+    let connection = settings.http2.serve_connection(io, service);
+    drive(pin!(connection), &state, &closing).await;
 }
 
 /// Waits for the first bytes, but not for ever, and not long once the entry point closes.

@@ -16,6 +16,7 @@ pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trust;
+pub mod upgrade;
 pub mod validate;
 
 pub use body::{Body, BodyError};

@@ -8,13 +8,12 @@ use ::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use ::http::{HeaderMap, StatusCode};
 use bytes::{Buf as _, Bytes};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::task::spawn_local;
 
 use super::Answer;
 use super::http1::Connection;
+use crate::http::upgrade::OnUpgrade;
 use crate::http::{Body, ErrorKind, ProxyError, Response};
 
 /// What is read at once from either side.
@@ -121,7 +120,7 @@ impl Tunnel {
     }
 
     async fn carry(mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut client = TokioIo::new(self.client.await?);
+        let mut client = self.client.await?;
         copy_bidirectional_with_sizes(&mut client, &mut self.server, BUFFER, BUFFER).await?;
         Ok(())
     }
@@ -175,10 +174,9 @@ mod tests {
             ("websocket", "websocket, h2c", false),
         ];
         for (asked, granted, expected) in table {
-            let mut request = ::http::Request::new(());
             let wish = Wish {
                 protocols: asked.as_bytes().into(),
-                client: hyper::upgrade::on(&mut request),
+                client: crate::http::upgrade::pair().1,
             };
             let mut headers = HeaderMap::new();
             headers.insert(UPGRADE, granted.parse().unwrap());
