@@ -17,28 +17,78 @@ use super::forwarded::is_managed;
 use super::{Response, respond};
 use crate::config::startup::UnderscoreHeaders;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// What servers that take `_` for `-` (CGI's variables, for one) would read as
-/// a second framing.
-const TWINS: [HeaderName; 2] = [
-    HeaderName::from_static("content_length"),
-    HeaderName::from_static("transfer_encoding"),
-];
+/// Which headers of a message are about one connection only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Own(u16);
 
-/// Headers that are about one connection whether `Connection` says so or not.
-const OWN: [HeaderName; 9] = [
+/// The headers that are about one connection whether `Connection` says so or
+/// not, and what a request must not carry besides: servers that take `_` for
+/// `-` (CGI's variables, for one) would read the last two as a second framing.
+const OWN: [HeaderName; 12] = [
     CONNECTION,
-    PROXY_CONNECTION,
-    KEEP_ALIVE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
     TE,
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("content_length"),
+    HeaderName::from_static("transfer_encoding"),
 ];
+
+impl Own {
+    const CONNECTION: Self = Self(1);
+    const TE: Self = Self(1 << 1);
+    const TRAILER: Self = Self(1 << 2);
+    /// The last three are removed from requests alone.
+    const OF_RESPONSES: Self = Self((1 << 9) - 1);
+
+    /// One pass over the names instead of one search for each.
+    fn find(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self::default(), |found, name| {
+            Self(found.0 | Self::of(name.as_str()).0)
+        })
+    }
+
+    /// The place of a name in [`OWN`], as a bit; most names have none.
+    fn of(name: &str) -> Self {
+        let place = match name {
+            "connection" => 0,
+            "te" => 1,
+            "trailer" => 2,
+            "transfer-encoding" => 3,
+            "upgrade" => 4,
+            "proxy-authenticate" => 5,
+            "proxy-authorization" => 6,
+            "keep-alive" => 7,
+            "proxy-connection" => 8,
+            "http2-settings" => 9,
+            "content_length" => 10,
+            "transfer_encoding" => 11,
+            _ => return Self::default(),
+        };
+        Self(1 << place)
+    }
+
+    const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn remove_from(self, headers: &mut HeaderMap) {
+        for (place, name) in OWN.iter().enumerate() {
+            if self.contains(Self(1 << place)) {
+                headers.remove(name);
+            }
+        }
+    }
+}
 
 /// Obeys a client's `Connection` header when its request enters: removes what
 /// it names, except the managed `X-` headers and what frames or addresses the
@@ -75,12 +125,15 @@ fn set_options(headers: &mut HeaderMap, options: &[HeaderName]) {
 /// Removes what a request must not carry to a server. `TE: trailers` stays; an
 /// upgrade is put back by [`set_upgrade`] where it is wanted.
 pub fn request(headers: &mut HeaderMap) {
-    let takes_trailers = has_token(headers, &TE, "trailers");
-    remove(headers);
-    headers.remove(HTTP2_SETTINGS);
-    for twin in TWINS {
-        headers.remove(twin);
+    let own = Own::find(headers);
+    if own.is_empty() {
+        return;
     }
+    let takes_trailers = own.contains(Own::TE) && has_token(headers, &TE, "trailers");
+    if own.contains(Own::CONNECTION) {
+        remove_named(headers, &[]);
+    }
+    own.remove_from(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -89,20 +142,35 @@ pub fn request(headers: &mut HeaderMap) {
 /// Removes what a response must not carry to a client. `Trailer` stays: without
 /// that announcement hyper sends no trailers to HTTP/1.1 clients.
 pub fn response(headers: &mut HeaderMap) {
-    let announced: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
-    remove(headers);
-    for names in announced {
-        headers.append(TRAILER, names);
+    let own = Own(Own::find(headers).0 & Own::OF_RESPONSES.0 & !Own::TRAILER.0);
+    if own.is_empty() {
+        return;
+    }
+    if own.contains(Own::CONNECTION) {
+        remove_named(headers, &[TRAILER]);
+    }
+    own.remove_from(headers);
+}
+
+/// Removes the headers that `Connection` names, but for some. Those in [`OWN`]
+/// are left to [`Own::remove_from`].
+fn remove_named(headers: &mut HeaderMap, kept: &[HeaderName]) {
+    let is_simple = tokens(headers, &CONNECTION).all(is_plain_option);
+    if is_simple {
+        return;
+    }
+    for name in named(headers) {
+        if !kept.contains(&name) {
+            headers.remove(name);
+        }
     }
 }
 
-fn remove(headers: &mut HeaderMap) {
-    for name in named(headers) {
-        headers.remove(name);
-    }
-    for name in OWN {
-        headers.remove(name);
-    }
+/// Options that name nothing, or what goes anyway.
+fn is_plain_option(token: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"close", b"upgrade"]
+        .iter()
+        .any(|option| token.eq_ignore_ascii_case(option))
 }
 
 /// The headers that `Connection` names and that it may take away.
@@ -191,6 +259,16 @@ mod tests {
     use crate::http::testing::{headers, lines};
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    #[test]
+    fn each_name_has_its_own_bit() {
+        for (place, name) in OWN.iter().enumerate() {
+            assert_eq!(Own::of(name.as_str()), Own(1 << place), "{name}");
+        }
+        assert_eq!(Own::of("accept"), Own::default());
+        let settings = HeaderName::from_static("http2-settings");
+        assert!(!Own::of(settings.as_str()).contains(Own::OF_RESPONSES));
+    }
 
     #[test]
     fn only_what_is_for_the_server_is_passed_on() {

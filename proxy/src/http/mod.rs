@@ -20,7 +20,9 @@ pub mod validate;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
-pub use exchange::{ConnectionInfo, Exchange, Protocol, Tail, TlsConnection};
+pub use exchange::{
+    ConnectionInfo, Exchange, Finish, Observer, Protocol, TlsConnection, WantsOrigin,
+};
 
 use std::fmt;
 use std::future::Future;

@@ -17,7 +17,7 @@ pub enum Valid {
     /// empty only for HTTP/1.0.
     Request {
         /// The host asked for.
-        host: Box<str>,
+        host: HeaderValue,
     },
     /// `OPTIONS *`: it asks about the proxy itself.
     Asterisk,
@@ -79,30 +79,30 @@ fn check_expectation(head: &Parts) -> Result<(), StatusCode> {
 
 /// The host that the request is for. `Host` and the target must agree
 /// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-fn check_host(head: &mut Parts) -> Result<Box<str>, StatusCode> {
+fn check_host(head: &mut Parts) -> Result<HeaderValue, StatusCode> {
     let mut values = head.headers.get_all(HOST).iter();
-    let header = values.next().map(host_text).transpose()?;
+    let header = values.next();
     if values.next().is_some() {
         return Err(StatusCode::BAD_REQUEST);
     }
+    let text = header.map(host_text).transpose()?;
     let Some(authority) = head.uri.authority() else {
         return match header {
-            Some(host) => Ok(host.into()),
-            None if head.version == Version::HTTP_10 => Ok(Box::default()),
+            Some(host) => Ok(host.clone()),
+            None if head.version == Version::HTTP_10 => Ok(HeaderValue::from_static("")),
             None => Err(StatusCode::BAD_REQUEST),
         };
     };
     check_authority(authority, head.uri.scheme())?;
-    let default_port = default_port(head.uri.scheme());
-    let host: Box<str> = authority.as_str().into();
-    match header {
-        Some(header) if is_same_host(header, &host, default_port) => {}
-        Some(_) => return Err(StatusCode::BAD_REQUEST),
-        None if head.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
-        None => {
-            let value = HeaderValue::from_str(&host).map_err(|_| StatusCode::BAD_REQUEST)?;
-            head.headers.insert(HOST, value);
-        }
+    let host = authority.as_str();
+    let is_missing = match text {
+        Some(text) if is_same_host(text, host, default_port(head.uri.scheme())) => false,
+        None if head.version != Version::HTTP_11 => true,
+        Some(_) | None => return Err(StatusCode::BAD_REQUEST),
+    };
+    let host = HeaderValue::from_str(host).map_err(|_| StatusCode::BAD_REQUEST)?;
+    if is_missing {
+        head.headers.insert(HOST, host.clone());
     }
     Ok(host)
 }
@@ -203,7 +203,7 @@ mod tests {
 
     fn check(head: &mut Parts) -> Result<String, u16> {
         match validate(head) {
-            Ok(Valid::Request { host }) => Ok(host.into_string()),
+            Ok(Valid::Request { host }) => Ok(host.to_str().unwrap().to_owned()),
             Ok(Valid::Asterisk) => Ok("*".to_owned()),
             Err(status) => Err(status.as_u16()),
         }
