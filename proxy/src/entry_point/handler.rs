@@ -4,7 +4,8 @@
 //! [`Exchange`], the limits on a connection's life, and the fence around a
 //! service that panics. It reads no body.
 
-use std::panic::AssertUnwindSafe;
+use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use super::body::{RequestBody, ResponseBody};
 use super::state::{State, Ticket};
 use crate::http::validate::{Valid, validate};
 use crate::http::{
-    Body, ConnectionInfo, ErrorKind, Exchange, Request, Response, SharedService, respond,
+    Body, ConnectionInfo, ErrorKind, Exchange, Request, Response, ResponseFuture, SharedService,
+    respond,
 };
 
 /// The response was not there in time. Its connection or stream is cut.
@@ -54,16 +56,16 @@ impl Handler {
         if self.is_last(&ticket) {
             self.state.set_last();
         }
+        let version = request.version();
+        let work = self.begin(request, &ticket);
         async move {
-            let version = request.version();
-            let write_until = ticket.write_until;
-            // Boxed: hyper keeps room for this future as long as the connection
-            // lives, and most of that time is spent on the response's body.
-            let work = Box::pin(self.respond(request, &ticket));
-            let mut response = match write_until {
-                Some(at) => timeout_at(at, work).await.map_err(|_| TooLate)?,
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let outcome = match ticket.write_until {
+                // Boxed: hyper keeps room for this future as long as the connection lives.
+                Some(at) => Box::pin(timeout_at(at, work)).await.map_err(|_| TooLate)?,
                 None => work.await,
             };
+            let mut response = outcome.unwrap_or_else(|_| self.panicked());
             self.finish(&mut response, version);
             Ok(response.map(|body| ResponseBody::new(body, ticket)))
         }
@@ -74,7 +76,8 @@ impl Handler {
             || self.max_age.is_some_and(|limit| self.state.age() > limit)
     }
 
-    async fn respond(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> Response {
+    /// Does what can be done at once; most of what a request needs is known now.
+    fn begin(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> ResponseFuture<'static> {
         let (mut head, body) = request.into_parts();
         let verdict = if self.state.is_refused(ticket.count) {
             Err(StatusCode::BAD_REQUEST)
@@ -83,13 +86,13 @@ impl Handler {
         };
         let host = match verdict {
             Ok(Valid::Request { host }) => host,
-            Ok(Valid::Asterisk) => return respond::empty(StatusCode::OK),
+            Ok(Valid::Asterisk) => return at_once(respond::empty(StatusCode::OK)),
             Err(status) => {
                 self.refuse(head.version);
-                return respond::status_text(status);
+                return at_once(respond::status_text(status));
             }
         };
-        let exchange = Rc::new(Exchange::new(Rc::clone(&self.connection), &head, &host));
+        let exchange = Rc::new(Exchange::new(Rc::clone(&self.connection), &head, host));
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
@@ -101,15 +104,19 @@ impl Handler {
             body,
             exchange,
         };
-        let call = AssertUnwindSafe(async { self.service.call(request).await });
-        match call.catch_unwind().await {
-            Ok(response) => check_switch(response, may_switch),
-            Err(_) => {
-                error!(entry_point = %self.connection.entry_point, "A service panicked");
-                self.events.panicked();
-                respond::error(&ErrorKind::Internal.into())
-            }
+        let start = AssertUnwindSafe(|| self.service.start(&self.service, request));
+        match catch_unwind(start) {
+            Ok(work) if may_switch => work,
+            Ok(work) => Box::pin(work.map(check_switch)),
+            Err(_) => at_once(self.panicked()),
         }
+    }
+
+    /// The answer where a service panicked.
+    fn panicked(&self) -> Response {
+        error!(entry_point = %self.connection.entry_point, "A service panicked");
+        self.events.panicked();
+        respond::error(&ErrorKind::Internal.into())
     }
 
     /// After a refusal in HTTP/1 nobody can be sure where the next request begins.
@@ -129,9 +136,13 @@ impl Handler {
     }
 }
 
+fn at_once(response: Response) -> ResponseFuture<'static> {
+    Box::pin(ready(response))
+}
+
 /// Nobody switches protocols unasked.
-fn check_switch(response: Response, may_switch: bool) -> Response {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+fn check_switch(response: Response) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         respond::error(&ErrorKind::BadResponse.into())
     } else {
         response

@@ -250,6 +250,11 @@ impl Exchange {
         }
     }
 
+    /// The host that it asked for, as text.
+    pub fn host(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
+    }
+
     /// The client's IP address.
     pub fn client_ip(&self) -> IpAddr {
         self.connection.client.ip()

@@ -105,7 +105,12 @@ impl Told {
 }
 
 /// Sets everything, none of which is there.
-fn set(headers: &mut HeaderMap, connection: &ConnectionInfo, host: &HeaderValue, is_websocket: bool) {
+fn set(
+    headers: &mut HeaderMap,
+    connection: &ConnectionInfo,
+    host: &HeaderValue,
+    is_websocket: bool,
+) {
     let is_tls = connection.tls.is_some();
     // One more is for `X-Forwarded-For`, which is set last.
     headers.reserve(6);
@@ -155,7 +160,9 @@ pub fn forward(head: &mut Parts, connection: &ConnectionInfo, append: bool) {
     }
     let client = &connection.client_ip;
     match head.headers.entry(X_FORWARDED_FOR) {
-        Entry::Vacant(entry) => drop(entry.insert(client.clone())),
+        Entry::Vacant(entry) => {
+            entry.insert(client.clone());
+        }
         Entry::Occupied(mut entry) => {
             if let Some(value) = joined(entry.iter(), Some(client)) {
                 entry.insert(value);
@@ -211,11 +218,11 @@ fn port(host: &HeaderValue, is_secure: bool) -> Option<HeaderValue> {
 
 /// Several lines become one, in their order (RFC 9110, section 5.3).
 fn join_forwarded_for(headers: &mut HeaderMap) {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter();
-    if lines.clone().nth(1).is_none() {
+    let lines = headers.get_all(X_FORWARDED_FOR);
+    if lines.iter().nth(1).is_none() {
         return;
     }
-    if let Some(value) = joined(lines, None) {
+    if let Some(value) = joined(lines.iter(), None) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }

@@ -55,6 +55,13 @@ pub type ResponseFuture<'a> = Pin<Box<dyn Future<Output = Response> + 'a>>;
 pub trait HttpService: fmt::Debug + Send + Sync {
     /// Answers `request`. Dropping the future gives the request up.
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a>;
+
+    /// The same for a caller that can't keep the service borrowed meanwhile.
+    /// `this` is the service itself. One whose future needs nothing of it says so here.
+    fn start(&self, this: &SharedService, request: Request) -> ResponseFuture<'static> {
+        let this = Arc::clone(this);
+        Box::pin(async move { this.call(request).await })
+    }
 }
 
 /// A service as it is handed around.
