@@ -74,6 +74,11 @@ impl Dispatch {
     fn clean_target(&self, request: &mut Request) -> Result<(), ProxyError> {
         let refused = || ProxyError::new(ErrorKind::BadRequest);
         let written = request.head.uri.path();
+        let query = request.head.uri.query();
+        let has_semicolon = query.is_some_and(|query| query.contains(';'));
+        if !has_semicolon && path::is_plain_path(written) {
+            return Ok(());
+        }
         let normal = path::normalize(written).map_err(|error| refused().because(error))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
             return Err(refused());
@@ -83,9 +88,8 @@ impl Dispatch {
         } else {
             Cow::Borrowed(normal.as_ref())
         };
-        let query = request.head.uri.query();
         let clean_query = query
-            .filter(|query| query.contains(';'))
+            .filter(|_| has_semicolon)
             .map(|query| query.replace(';', self.semicolon()));
         if clean == written && clean_query.is_none() {
             return Ok(());
@@ -121,7 +125,7 @@ impl Dispatch {
 
     fn route(&self, snapshot: &Snapshot, request: &Request) -> Result<SharedService, ErrorKind> {
         let exchange = &request.exchange;
-        let host = host(target::host(&request.head));
+        let host = host(exchange.host());
         if let Some(tls) = &exchange.connection.tls
             && tls.options != snapshot.tls.of_host(&host).options
         {

@@ -57,6 +57,7 @@ impl Handler {
             self.state.set_last();
         }
         let version = request.version();
+        let may_switch = request.extensions().get::<OnUpgrade>().is_some();
         let work = self.begin(request, &ticket);
         async move {
             let work = AssertUnwindSafe(work).catch_unwind();
@@ -65,7 +66,11 @@ impl Handler {
                 Some(at) => Box::pin(timeout_at(at, work)).await.map_err(|_| TooLate)?,
                 None => work.await,
             };
-            let mut response = outcome.unwrap_or_else(|_| self.panicked());
+            let mut response = match outcome {
+                Ok(response) if may_switch => response,
+                Ok(response) => check_switch(response),
+                Err(_) => self.panicked(),
+            };
             self.finish(&mut response, version);
             Ok(response.map(|body| ResponseBody::new(body, ticket)))
         }
@@ -98,18 +103,13 @@ impl Handler {
         } else {
             Body::new(RequestBody::new(body, ticket, Rc::clone(&exchange)))
         };
-        let may_switch = head.extensions.get::<OnUpgrade>().is_some();
         let request = Request {
             head,
             body,
             exchange,
         };
         let start = AssertUnwindSafe(|| self.service.start(&self.service, request));
-        match catch_unwind(start) {
-            Ok(work) if may_switch => work,
-            Ok(work) => Box::pin(work.map(check_switch)),
-            Err(_) => at_once(self.panicked()),
-        }
+        catch_unwind(start).unwrap_or_else(|_| at_once(self.panicked()))
     }
 
     /// The answer where a service panicked.

@@ -208,11 +208,14 @@ const fn scheme(is_websocket: bool, is_tls: bool) -> &'static str {
 
 /// The port of the host, or else that of the scheme.
 fn port(host: &HeaderValue, is_secure: bool) -> Option<HeaderValue> {
+    let port = if is_secure { "443" } else { "80" };
+    if memchr::memchr(b':', host.as_bytes()).is_none() {
+        return Some(HeaderValue::from_static(port));
+    }
     let host = host.to_str().unwrap_or_default();
     if let Some((_, port)) = split_host_port(host).filter(|(_, port)| !port.is_empty()) {
         return HeaderValue::from_str(port).ok();
     }
-    let port = if is_secure { "443" } else { "80" };
     Some(HeaderValue::from_static(port))
 }
 

@@ -43,6 +43,7 @@ impl Own {
     const CONNECTION: Self = Self(1);
     const TE: Self = Self(1 << 1);
     const TRAILER: Self = Self(1 << 2);
+    const UPGRADE: Self = Self(1 << 4);
     /// The last three are removed from requests alone.
     const OF_RESPONSES: Self = Self((1 << 9) - 1);
 
@@ -55,6 +56,13 @@ impl Own {
 
     /// The place of a name in [`OWN`], as a bit; most names have none.
     fn of(name: &str) -> Self {
+        // Nearly all names end here.
+        if !matches!(
+            name.as_bytes().first(),
+            Some(b'c' | b'h' | b'k' | b'p' | b't' | b'u')
+        ) {
+            return Self::default();
+        }
         let place = match name {
             "connection" => 0,
             "te" => 1,
@@ -82,10 +90,12 @@ impl Own {
     }
 
     fn remove_from(self, headers: &mut HeaderMap) {
-        for (place, name) in OWN.iter().enumerate() {
-            if self.contains(Self(1 << place)) {
+        let mut left = self.0;
+        while left != 0 {
+            if let Some(name) = OWN.get(left.trailing_zeros() as usize) {
                 headers.remove(name);
             }
+            left &= left - 1;
         }
     }
 }
@@ -122,13 +132,16 @@ fn set_options(headers: &mut HeaderMap, options: &[HeaderName]) {
     };
 }
 
-/// Removes what a request must not carry to a server. `TE: trailers` stays; an
-/// upgrade is put back by [`set_upgrade`] where it is wanted.
-pub fn request(headers: &mut HeaderMap) {
+/// Removes what a request must not carry to a server. `TE: trailers` stays, and
+/// so does the wish of an HTTP/1.1 client for an upgrade.
+pub fn request(version: Version, headers: &mut HeaderMap) {
     let own = Own::find(headers);
     if own.is_empty() {
         return;
     }
+    let upgrade = (own.contains(Own::UPGRADE) && version == Version::HTTP_11)
+        .then(|| wanted_upgrade(headers))
+        .flatten();
     let takes_trailers = own.contains(Own::TE) && has_token(headers, &TE, "trailers");
     if own.contains(Own::CONNECTION) {
         remove_named(headers, &[]);
@@ -136,6 +149,9 @@ pub fn request(headers: &mut HeaderMap) {
     own.remove_from(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        set_upgrade(headers, protocol);
     }
 }
 
@@ -155,8 +171,10 @@ pub fn response(headers: &mut HeaderMap) {
 /// Removes the headers that `Connection` names, but for some. Those in [`OWN`]
 /// are left to [`Own::remove_from`].
 fn remove_named(headers: &mut HeaderMap, kept: &[HeaderName]) {
-    let is_simple = tokens(headers, &CONNECTION).all(is_plain_option);
-    if is_simple {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    let only = lines.next().filter(|_| lines.next().is_none());
+    if only.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"keep-alive")) {
+        // The usual one, and that header goes anyway.
         return;
     }
     for name in named(headers) {
@@ -164,13 +182,6 @@ fn remove_named(headers: &mut HeaderMap, kept: &[HeaderName]) {
             headers.remove(name);
         }
     }
-}
-
-/// Options that name nothing, or what goes anyway.
-fn is_plain_option(token: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"close", b"upgrade"]
-        .iter()
-        .any(|option| token.eq_ignore_ascii_case(option))
 }
 
 /// The headers that `Connection` names and that it may take away.
@@ -184,13 +195,6 @@ fn named(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
 /// The protocol that an HTTP/1.1 client wants to switch to. HTTP/2 over clear
 /// connections (`h2c`) is never passed on: it would smuggle requests past the
 /// proxy.
-pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    if version != Version::HTTP_11 {
-        return None;
-    }
-    wanted_upgrade(headers)
-}
-
 fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if !has_token(headers, &CONNECTION, "upgrade") || tokens(headers, &UPGRADE).any(is_h2c) {
         return None;
@@ -321,7 +325,7 @@ mod tests {
         ];
         for (case, sent, expected) in cases {
             let mut headers = headers(sent);
-            request(&mut headers);
+            request(Version::HTTP_11, &mut headers);
             assert_eq!(lines(&headers), expected, "{case}");
         }
     }
@@ -333,7 +337,7 @@ mod tests {
             ("Content_Length", "9"),
             ("Transfer_Encoding", "chunked"),
         ]);
-        request(&mut headers);
+        request(Version::HTTP_11, &mut headers);
         assert_eq!(lines(&headers), ["content-length: 5"]);
     }
 
@@ -344,9 +348,8 @@ mod tests {
             ("Upgrade", "h2c"),
             ("HTTP2-Settings", "x"),
         ]);
-        assert!(upgrade_protocol(Version::HTTP_11, &headers).is_none());
         headers.append("http2-settings", HeaderValue::from_static("y"));
-        request(&mut headers);
+        request(Version::HTTP_11, &mut headers);
         assert!(headers.is_empty());
     }
 
@@ -387,9 +390,7 @@ mod tests {
             "x-user: real",
         ];
         assert_eq!(lines(&headers), expected);
-        let upgrade = upgrade_protocol(Version::HTTP_11, &headers).unwrap();
-        request(&mut headers);
-        set_upgrade(&mut headers, upgrade);
+        request(Version::HTTP_11, &mut headers);
         let expected = [
             "connection: Upgrade",
             "upgrade: websocket",
@@ -434,11 +435,11 @@ mod tests {
             ),
         ];
         for (version, sent, expected) in cases {
-            let protocol = upgrade_protocol(version, &headers(sent));
-            assert_eq!(
-                protocol.as_ref().map(|value| value.to_str().unwrap()),
-                expected
-            );
+            let mut headers = headers(sent);
+            request(version, &mut headers);
+            let protocol = headers.get(UPGRADE);
+            assert_eq!(headers.contains_key(CONNECTION), expected.is_some());
+            assert_eq!(protocol.map(|value| value.to_str().unwrap()), expected);
         }
     }
 

@@ -202,12 +202,8 @@ impl HttpService for LoadBalancer {
 fn prepare(request: &mut Request) {
     let head = &mut request.head;
     let connection = &request.exchange.connection;
-    let upgrade = hop_by_hop::upgrade_protocol(head.version, &head.headers);
     forwarded::forward(head, connection, connection.appends_forwarded_for);
-    hop_by_hop::request(&mut head.headers);
-    if let Some(protocol) = upgrade {
-        hop_by_hop::set_upgrade(&mut head.headers, protocol);
-    }
+    hop_by_hop::request(head.version, &mut head.headers);
 }
 
 /// The response with its slot, which ends with the body or with the tunnel.

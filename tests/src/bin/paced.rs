@@ -185,7 +185,10 @@ async fn ask_http2(address: SocketAddr, count: u32) -> anyhow::Result<()> {
             .await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status == 200 && body.len() == LENGTH, "unexpected answer: {status}");
+        ensure!(
+            status == 200 && body.len() == LENGTH,
+            "unexpected answer: {status}"
+        );
     }
     Ok(())
 }
