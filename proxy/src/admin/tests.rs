@@ -56,7 +56,11 @@ async fn send(service: &dyn HttpService, method: &str, target: &str, prefix: &st
         appends_forwarded_for: true,
         tls: None,
     });
-    let exchange = Rc::new(Exchange::new(connection, &head, "example.com"));
+    let exchange = Rc::new(Exchange::new(
+        connection,
+        &head,
+        HeaderValue::from_static("example.com"),
+    ));
     let body = Body::empty();
     let request = Request {
         head,

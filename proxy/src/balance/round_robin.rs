@@ -26,12 +26,10 @@ impl RoundRobin {
         loop {
             let next = self.next.load(Ordering::Relaxed);
             let (place, chosen) = first_with_room(turn, next, candidates)?;
-            let moved = self.next.compare_exchange_weak(
-                next,
-                place + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let after = if place + 1 < turn.len() { place + 1 } else { 0 };
+            let moved =
+                self.next
+                    .compare_exchange_weak(next, after, Ordering::Relaxed, Ordering::Relaxed);
             if moved.is_ok() {
                 return Some(chosen);
             }
@@ -58,6 +56,12 @@ fn first_with_room(
     next: usize,
     candidates: &impl Candidates,
 ) -> Option<(usize, usize)> {
+    // Most often the next one is there and has room.
+    if let Some(&index) = turn.get(next)
+        && candidates.has_room(index as usize)
+    {
+        return Some((next, index as usize));
+    }
     let start = next.checked_rem(turn.len())?;
     let (before, after) = turn.split_at_checked(start)?;
     let around = after.iter().chain(before).enumerate();

@@ -6,6 +6,7 @@
 //! whole request. Everything in here runs on the request path.
 
 use std::borrow::Cow;
+use std::future::ready;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
@@ -13,8 +14,8 @@ use ::http::{HeaderValue, StatusCode};
 
 use crate::config::startup::{EntryPoint, EntryPointHttp};
 use crate::http::{
-    ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, forwarded, hop_by_hop,
-    respond, target,
+    ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, SharedService,
+    forwarded, hop_by_hop, respond, target,
 };
 use crate::observe::Recorder;
 use crate::routing::host::host;
@@ -60,21 +61,24 @@ impl Dispatch {
         }
     }
 
-    async fn answer(&self, mut request: Request) -> Response {
-        if self.clean_target(&mut request).is_err() {
-            return respond::empty(StatusCode::BAD_REQUEST);
-        }
-        let snapshot = self.snapshot.load_full();
-        match self.route(&snapshot, &request) {
-            Ok(target) => target.service.call(request).await,
-            Err(kind) => respond::error(&kind.into()),
-        }
+    /// Finds the service of a request, and makes the request ready for it.
+    fn admit(&self, request: &mut Request) -> Result<SharedService, Response> {
+        self.clean_target(request)
+            .map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
+        let snapshot = self.snapshot.load();
+        self.route(&snapshot, request)
+            .map_err(|kind| respond::error(&kind.into()))
     }
 
     /// Puts the path into the form that rules and servers see.
     fn clean_target(&self, request: &mut Request) -> Result<(), ProxyError> {
         let refused = || ProxyError::new(ErrorKind::BadRequest);
         let written = request.head.uri.path();
+        let query = request.head.uri.query();
+        let has_semicolon = query.is_some_and(|query| query.contains(';'));
+        if !has_semicolon && path::is_plain_path(written) {
+            return Ok(());
+        }
         let normal = path::normalize(written).map_err(|error| refused().because(error))?;
         if path::denied(&normal, &self.http.encoded_characters).is_some() {
             return Err(refused());
@@ -84,9 +88,8 @@ impl Dispatch {
         } else {
             Cow::Borrowed(normal.as_ref())
         };
-        let query = request.head.uri.query();
         let clean_query = query
-            .filter(|query| query.contains(';'))
+            .filter(|_| has_semicolon)
             .map(|query| query.replace(';', self.semicolon()));
         if clean == written && clean_query.is_none() {
             return Ok(());
@@ -120,22 +123,15 @@ impl Dispatch {
         None
     }
 
-    fn route<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        request: &Request,
-    ) -> Result<&'a crate::snapshot::Target, ErrorKind> {
+    fn route(&self, snapshot: &Snapshot, request: &Request) -> Result<SharedService, ErrorKind> {
         let exchange = &request.exchange;
-        let host = host(target::host(&request.head));
+        let host = host(exchange.host());
         if let Some(tls) = &exchange.connection.tls
             && tls.options != snapshot.tls.of_host(&host).options
         {
             return Err(ErrorKind::Misdirected);
         }
-        let tables = snapshot
-            .entry_points
-            .get(&self.name)
-            .ok_or(ErrorKind::NoRouter)?;
+        let tables = snapshot.tables(&self.name).ok_or(ErrorKind::NoRouter)?;
         let table = if exchange.is_tls() {
             &tables.encrypted
         } else {
@@ -152,26 +148,34 @@ impl Dispatch {
             client: exchange.client_ip(),
         };
         let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
-        *exchange.router.borrow_mut() = Some(Arc::clone(&route.name));
-        exchange.is_internal.set(route.handler.is_internal);
         route.handler.scopes.enter(exchange);
-        Ok(&route.handler)
+        Ok(Arc::clone(&route.handler.service))
     }
 }
 
 impl HttpService for Dispatch {
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
-        Box::pin(async move {
-            let mut request = request;
-            let refusal = self.clean_headers(&mut request);
-            let finish = self
-                .recorder
-                .start(&request.exchange, &request.head.headers);
-            let response = match refusal {
-                Some(refusal) => refusal,
-                None => self.answer(request).await,
-            };
-            finish.track(response)
-        })
+        self.dispatch(request)
+    }
+
+    fn start(&self, _this: &SharedService, request: Request) -> ResponseFuture<'static> {
+        self.dispatch(request)
+    }
+}
+
+impl Dispatch {
+    fn dispatch(&self, mut request: Request) -> ResponseFuture<'static> {
+        let refusal = self.clean_headers(&mut request);
+        let finish = self
+            .recorder
+            .start(&request.exchange, &request.head.headers);
+        let admitted = match refusal {
+            Some(refusal) => Err(refusal),
+            None => self.admit(&mut request),
+        };
+        match admitted {
+            Ok(service) => Box::pin(async move { finish.track(service.call(request).await) }),
+            Err(response) => Box::pin(ready(finish.track(response))),
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! [`Exchange`], the limits on a connection's life, and the fence around a
 //! service that panics. It reads no body.
 
-use std::panic::AssertUnwindSafe;
+use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use super::body::{RequestBody, ResponseBody};
 use super::state::{State, Ticket};
 use crate::http::validate::{Valid, validate};
 use crate::http::{
-    Body, ConnectionInfo, ErrorKind, Exchange, Request, Response, SharedService, respond,
+    Body, ConnectionInfo, ErrorKind, Exchange, Request, Response, ResponseFuture, SharedService,
+    respond,
 };
 
 /// The response was not there in time. Its connection or stream is cut.
@@ -54,15 +56,18 @@ impl Handler {
         if self.is_last(&ticket) {
             self.state.set_last();
         }
+        let version = request.version();
+        let work = self.begin(request, &ticket);
         async move {
-            let version = request.version();
-            let write_until = ticket.write_until;
-            // Boxed: hyper keeps room for this future as long as the connection
-            // lives, and most of that time is spent on the response's body.
-            let work = Box::pin(self.respond(request, &ticket));
-            let mut response = match write_until {
-                Some(at) => timeout_at(at, work).await.map_err(|_| TooLate)?,
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let outcome = match ticket.write_until {
+                // Boxed: hyper keeps room for this future as long as the connection lives.
+                Some(at) => Box::pin(timeout_at(at, work)).await.map_err(|_| TooLate)?,
                 None => work.await,
+            };
+            let mut response = match outcome {
+                Ok(response) => check_switch(response, false),
+                Err(_) => panicked(&self.connection, self.events.as_ref()),
             };
             self.finish(&mut response, version);
             Ok(response.map(|body| ResponseBody::new(body, ticket)))
@@ -74,7 +79,8 @@ impl Handler {
             || self.max_age.is_some_and(|limit| self.state.age() > limit)
     }
 
-    async fn respond(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> Response {
+    /// Does what can be done at once; most of what a request needs is known now.
+    fn begin(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> ResponseFuture<'static> {
         let (mut head, body) = request.into_parts();
         let verdict = if self.state.is_refused(ticket.count) {
             Err(Refusal::new(StatusCode::BAD_REQUEST))
@@ -87,7 +93,7 @@ impl Handler {
                 if refusal.is_fatal {
                     self.refuse(head.version);
                 }
-                return refusal.response;
+                return at_once(refusal.response);
             }
         };
         let body = if body.is_end_stream() {
@@ -100,11 +106,9 @@ impl Handler {
             body,
             exchange,
         };
-        let call = AssertUnwindSafe(async { self.service.call(request).await });
-        match call.catch_unwind().await {
-            Ok(response) => check_switch(response, false),
-            Err(_) => panicked(&self.connection, self.events.as_ref()),
-        }
+        let start = AssertUnwindSafe(|| self.service.start(&self.service, request));
+        catch_unwind(start)
+            .unwrap_or_else(|_| at_once(panicked(&self.connection, self.events.as_ref())))
     }
 
     /// After a refusal in HTTP/1 nobody can be sure where the next request begins.
@@ -149,7 +153,7 @@ pub(super) fn admit(
 ) -> Result<Rc<Exchange>, Refusal> {
     match validate(head) {
         Ok(Valid::Request { host }) => {
-            Ok(Rc::new(Exchange::new(Rc::clone(connection), head, &host)))
+            Ok(Rc::new(Exchange::new(Rc::clone(connection), head, host)))
         }
         Ok(Valid::Asterisk) => Err(Refusal {
             response: respond::empty(StatusCode::OK),
@@ -164,6 +168,10 @@ pub(super) fn panicked(connection: &ConnectionInfo, events: &dyn ConnectionEvent
     error!(entry_point = %connection.entry_point, "A service panicked");
     events.panicked();
     respond::error(&ErrorKind::Internal.into())
+}
+
+pub(super) fn at_once(response: Response) -> ResponseFuture<'static> {
+    Box::pin(ready(response))
 }
 
 /// Nobody switches protocols unasked.

@@ -63,8 +63,7 @@ impl RawHead {
                         return None;
                     };
                     let (line, rest) = bytes.split_at(end);
-                    self.keep(line);
-                    if self.end_line() {
+                    if self.take_line(line) {
                         self.at = At::Lost;
                         return Some(self.requests);
                     }
@@ -88,10 +87,30 @@ impl RawHead {
         bytes.get(count..).unwrap_or_default()
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Takes the end of a line: most often all of it, which is then only looked
+    /// at where it lies. As [`Self::end_line`].
+    fn take_line(&mut self, line: &[u8]) -> bool {
+        if self.len == 0 {
+            self.seek_fragment(line);
+            return self.end_line(line, true);
+        }
+        self.keep(line);
+        let kept = self.line;
+        let is_whole = self.len <= KEPT;
+        let kept = kept.get(..self.len.min(KEPT)).unwrap_or_default();
+        self.len = 0;
+        self.end_line(kept, is_whole)
+    }
+
+    fn seek_fragment(&mut self, bytes: &[u8]) {
         if self.at == At::RequestLine {
             self.has_fragment |= memchr(b'#', bytes).is_some();
         }
+    }
+
+    /// Keeps the beginning of a line that is not complete yet.
+    fn keep(&mut self, bytes: &[u8]) {
+        self.seek_fragment(bytes);
         let room = self.line.get_mut(self.len.min(KEPT)..).unwrap_or_default();
         for (kept, byte) in room.iter_mut().zip(bytes) {
             *kept = *byte;
@@ -99,14 +118,10 @@ impl RawHead {
         self.len = self.len.saturating_add(bytes.len());
     }
 
-    /// Looks at the line that is complete. True if it completes the head of a
+    /// Looks at a line that is complete. True if it completes the head of a
     /// request that must be refused.
-    fn end_line(&mut self) -> bool {
-        let line = self.line;
-        let line = line.get(..self.len.min(KEPT)).unwrap_or_default();
+    fn end_line(&mut self, line: &[u8], is_whole: bool) -> bool {
         let is_blank = line.is_empty() || line == b"\r";
-        let is_whole = self.len <= KEPT;
-        self.len = 0;
         self.at = match self.at {
             At::RequestLine if is_blank => At::RequestLine,
             At::RequestLine => {

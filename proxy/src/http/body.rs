@@ -1,13 +1,16 @@
 //! Message bodies: passed through, never collected unless somebody asks.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use super::Finish;
 
 /// Why a body ended early. What has been sent of a message by then must never
 /// look whole to its receiver.
@@ -15,9 +18,14 @@ pub type BodyError = Box<dyn Error + Send + Sync>;
 
 /// A request's or response's body.
 ///
-/// It may hold guards (a server's slot, a log record) that are dropped when its
-/// last frame is taken, or with the body when nobody wants the rest.
-pub struct Body(Kind);
+/// It may hold a guard (a server's slot) and the record of its request, which
+/// are dropped when its last frame is taken, or with the body when nobody wants
+/// the rest.
+pub struct Body {
+    kind: Kind,
+    guard: Option<Box<dyn Any>>,
+    finish: Option<Finish>,
+}
 
 enum Kind {
     Empty,
@@ -28,8 +36,16 @@ enum Kind {
 
 impl Body {
     /// No bytes at all.
-    pub fn empty() -> Self {
-        Self(Kind::Empty)
+    pub const fn empty() -> Self {
+        Self::of(Kind::Empty)
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            guard: None,
+            finish: None,
+        }
     }
 
     /// Bytes that are all here.
@@ -38,7 +54,7 @@ impl Body {
         if bytes.is_empty() {
             Self::empty()
         } else {
-            Self(Kind::Full(bytes))
+            Self::of(Kind::Full(bytes))
         }
     }
 
@@ -47,21 +63,71 @@ impl Body {
     where
         B: http_body::Body<Data = Bytes, Error = BodyError> + 'static,
     {
-        Self(Kind::Boxed(Box::pin(body)))
+        Self::of(Kind::Boxed(Box::pin(body)))
     }
 
     /// The same body, which keeps `guard` until its last frame was taken or it is dropped.
-    pub fn hold<G: 'static>(self, guard: G) -> Self {
-        Self::new(Held {
-            body: self,
-            guard: Some(guard),
-        })
+    pub fn hold<G: 'static>(mut self, guard: G) -> Self {
+        if self.is_end_stream() {
+            drop(guard);
+            return self;
+        }
+        if self.guard.is_some() {
+            self = Self::new(self);
+        }
+        self.guard = Some(Box::new(guard));
+        self
+    }
+
+    /// Keeps a request's record as a guard is kept, and counts its bytes.
+    pub(super) fn finish(&mut self, finish: Finish) {
+        if !self.is_end_stream() {
+            self.finish = Some(finish);
+        }
+    }
+
+    /// Looks at what was taken of a body that somebody waits for the end of.
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
+        if let (Some(finish), Some(Ok(frame))) = (&self.finish, frame) {
+            finish.count(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if !matches!(frame, Some(Ok(_))) || self.kind.is_end_stream() {
+            self.guard = None;
+            self.finish = None;
+        }
     }
 }
 
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Self {
-        Self(Kind::Incoming(body))
+        Self::of(Kind::Incoming(body))
+    }
+}
+
+impl Kind {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
     }
 }
 
@@ -73,30 +139,19 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Full(_) => {
-                let Kind::Full(bytes) = std::mem::replace(&mut self.0, Kind::Empty) else {
-                    return Poll::Ready(None);
-                };
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+        let frame = ready!(self.kind.poll_frame(cx));
+        if self.finish.is_some() || self.guard.is_some() {
+            self.note(frame.as_ref());
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            Kind::Incoming(body) => body.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
@@ -107,49 +162,12 @@ impl http_body::Body for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &self.kind {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
             Kind::Incoming(_) => "Body(incoming)",
             Kind::Boxed(_) => "Body(boxed)",
         })
-    }
-}
-
-/// A body with something that must live exactly as long as it is being read.
-struct Held<G> {
-    body: Body,
-    guard: Option<G>,
-}
-
-impl<G> Unpin for Held<G> {}
-
-impl<G> http_body::Body for Held<G> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let ended = match &frame {
-            Poll::Ready(None | Some(Err(_))) => true,
-            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
-            Poll::Pending => false,
-        };
-        if ended {
-            self.guard = None;
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -170,6 +188,19 @@ mod tests {
         assert_eq!(frame.into_data().unwrap(), "x");
         assert_eq!(Rc::strong_count(&guard), 1);
         assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_keeps_nothing_and_any_other_all_of_its_guards() {
+        let guard = Rc::new(());
+        let _empty = Body::empty().hold(Rc::clone(&guard));
+        assert_eq!(Rc::strong_count(&guard), 1);
+        let body = Body::full("x")
+            .hold(Rc::clone(&guard))
+            .hold(Rc::clone(&guard));
+        assert_eq!(Rc::strong_count(&guard), 3);
+        body.collect().await.unwrap();
+        assert_eq!(Rc::strong_count(&guard), 1);
     }
 
     #[tokio::test]

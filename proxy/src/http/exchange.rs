@@ -6,9 +6,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use super::{ErrorKind, Response};
 
 /// What is known about a client's connection. Made once for each connection.
 #[derive(Debug)]
@@ -56,21 +59,17 @@ pub struct Exchange {
     pub connection: Rc<ConnectionInfo>,
     /// When its head was complete, by a clock that only goes forward.
     pub started: Instant,
-    /// The same by the wall clock.
-    pub started_at: SystemTime,
     /// Its method.
     pub method: Method,
-    /// Path and query, or whatever the request line held.
-    pub target: Arc<str>,
+    /// Path and query.
+    pub target: PathAndQuery,
     /// The host it asked for, as it was written.
-    pub host: Arc<str>,
+    pub host: HeaderValue,
     /// Its protocol version.
     pub version: Version,
 
     /// Whether it is one that Traefik counts as `websocket` or `sse`.
     pub protocol: Cell<Protocol>,
-    /// The name of the router that took it, as `name@provider`.
-    pub router: RefCell<Option<Arc<str>>>,
     /// The name of the service that answered, as `name@provider`.
     pub service: RefCell<Option<Arc<str>>>,
     /// The URL of the server that was used last.
@@ -93,39 +92,94 @@ pub struct Exchange {
     pub response_bytes: Cell<u64>,
     /// What the client was answered.
     pub status: Cell<Option<StatusCode>>,
-    /// Whether it may appear in the access log and metrics (internal services may not).
-    pub is_internal: Cell<bool>,
-    /// What `observe` keeps for the router that took it.
-    pub scopes: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
-    /// Whether [`Exchange::note_origin`] keeps the server's headers; set by `observe`.
-    pub wants_origin_headers: Cell<bool>,
+    /// What failed, if the answer is one of our own.
+    pub failure: Cell<Option<ErrorKind>>,
+    /// What `observe` knows of the router that took it.
+    pub route: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
+    /// What `observe` wants to know of the server's answer.
+    pub wants_origin: Cell<WantsOrigin>,
     /// The headers of the server's response, if they are wanted.
     pub origin_headers: RefCell<Option<Box<HeaderMap>>>,
-    /// Runs when the exchange is dropped: how the end of a tunnel is noticed.
-    pub tail: RefCell<Option<Tail>>,
+    /// Who hears of its end, once.
+    pub observer: RefCell<Option<Arc<dyn Observer>>>,
+    /// What the observer keeps of it meanwhile.
+    pub notes: RefCell<Option<Box<dyn Any>>>,
 }
 
-/// What is left to do when the last holder of an [`Exchange`] lets go of it.
-pub struct Tail(Box<dyn FnOnce(&Exchange)>);
+/// What is to be noted of a server's answer, besides its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WantsOrigin {
+    /// Nothing.
+    #[default]
+    Status,
+    /// How long it took.
+    Duration,
+    /// And its headers.
+    Headers,
+}
 
-impl Tail {
-    /// A tail that runs `end`, which must hold no [`Exchange`] itself.
-    pub fn new(end: impl FnOnce(&Exchange) + 'static) -> Self {
-        Self(Box::new(end))
+/// Hears what became of requests.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// There is a response; its body is still to come.
+    fn answered(&self, exchange: &Exchange, response: &Response);
+    /// Nothing will happen any more.
+    fn ended(&self, exchange: &Exchange);
+}
+
+/// Ends the record of its request when it is dropped. Held by the request's
+/// future until there is a response, then by the response's body.
+#[derive(Debug)]
+#[must_use = "dropping it ends the request's record"]
+pub struct Finish(Rc<Exchange>);
+
+impl Finish {
+    /// Tells `observer` of the end of `exchange`.
+    pub fn new(exchange: &Rc<Exchange>, observer: Arc<dyn Observer>) -> Self {
+        exchange.observer.replace(Some(observer));
+        Self(Rc::clone(exchange))
+    }
+
+    /// Lets `response` carry the record to its end, and counts its bytes. That
+    /// of a tunnel ends when its last user lets go of the exchange.
+    pub fn track(self, mut response: Response) -> Response {
+        let exchange = &self.0;
+        exchange.status.set(Some(response.status()));
+        exchange.failure.set(response.extensions().get().copied());
+        let observer = exchange.observer.take();
+        if let Some(observer) = &observer {
+            observer.answered(exchange, &response);
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // This drop must not tell, so that the exchange's own will.
+            let exchange = Rc::clone(exchange);
+            drop(self);
+            exchange.observer.replace(observer);
+            return response;
+        }
+        exchange.observer.replace(observer);
+        response.body_mut().finish(self);
+        response
+    }
+
+    /// `count` bytes of the response's body went to the client.
+    pub(super) fn count(&self, count: usize) {
+        let sum = &self.0.response_bytes;
+        sum.set(sum.get().saturating_add(count as u64));
     }
 }
 
-impl fmt::Debug for Tail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tail")
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if let Some(observer) = self.0.observer.take() {
+            observer.ended(&self.0);
+        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let tail = self.tail.get_mut().take();
-        if let Some(Tail(end)) = tail {
-            end(self);
+        if let Some(observer) = self.observer.get_mut().take() {
+            observer.ended(self);
         }
     }
 }
@@ -144,21 +198,20 @@ pub enum Protocol {
 
 impl Exchange {
     /// What is known when a request's head is complete.
-    pub fn new(connection: Rc<ConnectionInfo>, head: &::http::request::Parts, host: &str) -> Self {
-        let target = head
-            .uri
-            .path_and_query()
-            .map_or_else(|| head.uri.path(), ::http::uri::PathAndQuery::as_str);
+    pub fn new(
+        connection: Rc<ConnectionInfo>,
+        head: &::http::request::Parts,
+        host: HeaderValue,
+    ) -> Self {
+        let target = head.uri.path_and_query().cloned();
         Self {
             connection,
             started: Instant::now(),
-            started_at: SystemTime::now(),
             method: head.method.clone(),
-            target: target.into(),
-            host: host.into(),
+            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            host,
             version: head.version,
             protocol: Cell::default(),
-            router: RefCell::default(),
             service: RefCell::default(),
             server: RefCell::default(),
             user: RefCell::default(),
@@ -170,23 +223,36 @@ impl Exchange {
             request_bytes: Cell::default(),
             response_bytes: Cell::default(),
             status: Cell::default(),
-            is_internal: Cell::default(),
-            scopes: RefCell::default(),
-            wants_origin_headers: Cell::default(),
+            failure: Cell::default(),
+            route: RefCell::default(),
+            wants_origin: Cell::default(),
             origin_headers: RefCell::default(),
-            tail: RefCell::default(),
+            observer: RefCell::default(),
+            notes: RefCell::default(),
         }
     }
 
-    /// Takes down what a server answered after `duration`: its status, and its
+    /// The moment at which something begins whose duration somebody wants.
+    pub fn origin_clock(&self) -> Option<Instant> {
+        (self.wants_origin.get() >= WantsOrigin::Duration).then(Instant::now)
+    }
+
+    /// Takes down what a server answered since `clock`: its status, and its
     /// headers if the access log wants them. Called with each response's head,
     /// before any middleware changes it.
-    pub fn note_origin<B>(&self, response: &::http::Response<B>, duration: Duration) {
+    pub fn note_origin<B>(&self, response: &::http::Response<B>, clock: Option<Instant>) {
         self.origin_status.set(Some(response.status()));
-        self.origin_duration.set(duration);
-        if self.wants_origin_headers.get() {
+        if let Some(began) = clock {
+            self.origin_duration.set(began.elapsed());
+        }
+        if self.wants_origin.get() == WantsOrigin::Headers {
             *self.origin_headers.borrow_mut() = Some(Box::new(response.headers().clone()));
         }
+    }
+
+    /// The host that it asked for, as text.
+    pub fn host(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
     }
 
     /// The client's IP address.

@@ -6,7 +6,7 @@
 //! values are Traefik's. `Forwarded` (RFC 7239) is passed on untouched.
 
 use ::http::HeaderMap;
-use ::http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use ::http::header::{CONNECTION, Entry, HeaderName, HeaderValue, UPGRADE};
 use ::http::request::Parts;
 
 use super::ConnectionInfo;
@@ -36,6 +36,9 @@ struct NoForwardedFor;
 /// written: some servers take `_` for `-` (CGI's variables, for one).
 pub fn is_managed(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
+    if name.first() != Some(&b'x') {
+        return false;
+    }
     let is = |text: &[u8]| name.len() == text.len() && starts_with(name, text);
     starts_with(name, b"x-forwarded-") || is(b"x-real-ip") || is(b"x-scheme")
 }
@@ -59,25 +62,90 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
 pub fn enter(
     headers: &mut HeaderMap,
     connection: &ConnectionInfo,
-    host: &str,
+    host: &HeaderValue,
     server: &HeaderValue,
 ) {
-    if !connection.is_trusted {
+    let mut told = Told::by(headers);
+    if told.something && !connection.is_trusted {
         remove_managed(headers);
+        told.something = false;
     }
-    set_if_empty(headers, X_REAL_IP, |_| Some(connection.client_ip.clone()));
+    if told.something {
+        complete(headers, connection, host, told.is_websocket);
+    } else {
+        set(headers, connection, host, told.is_websocket);
+    }
+    headers.insert(X_FORWARDED_SERVER, server.clone());
+}
+
+/// What matters here of a request's headers, found in one pass over them.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Whether there is any header that only proxies may set.
+    something: bool,
+    is_websocket: bool,
+}
+
+impl Told {
+    fn by(headers: &HeaderMap) -> Self {
+        let mut something = false;
+        let mut may_upgrade = false;
+        for name in headers.keys() {
+            something |= is_managed(name);
+            may_upgrade |= *name == UPGRADE;
+        }
+        let is_websocket = may_upgrade
+            && has_token(headers, &CONNECTION, "upgrade")
+            && has_token(headers, &UPGRADE, "websocket");
+        Self {
+            something,
+            is_websocket,
+        }
+    }
+}
+
+/// Sets everything, none of which is there.
+fn set(
+    headers: &mut HeaderMap,
+    connection: &ConnectionInfo,
+    host: &HeaderValue,
+    is_websocket: bool,
+) {
     let is_tls = connection.tls.is_some();
-    set_if_empty(headers, X_FORWARDED_PROTO, |headers| {
-        Some(HeaderValue::from_static(scheme(headers, is_tls)))
+    // One more is for `X-Forwarded-For`, which is set last.
+    headers.reserve(6);
+    headers.append(X_REAL_IP, connection.client_ip.clone());
+    let scheme = HeaderValue::from_static(scheme(is_websocket, is_tls));
+    headers.append(X_FORWARDED_PROTO, scheme);
+    if let Some(port) = port(host, is_tls) {
+        headers.append(X_FORWARDED_PORT, port);
+    }
+    if !host.is_empty() {
+        headers.append(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// Sets what is missing or empty.
+fn complete(
+    headers: &mut HeaderMap,
+    connection: &ConnectionInfo,
+    host: &HeaderValue,
+    is_websocket: bool,
+) {
+    let is_tls = connection.tls.is_some();
+    set_if_empty(headers, X_REAL_IP, |_| Some(connection.client_ip.clone()));
+    set_if_empty(headers, X_FORWARDED_PROTO, |_| {
+        Some(HeaderValue::from_static(scheme(is_websocket, is_tls)))
     });
     set_if_empty(headers, X_FORWARDED_PORT, |headers| {
-        port(headers, host, is_tls)
+        let proto = headers.get(X_FORWARDED_PROTO);
+        let is_secure = proto.is_some_and(|scheme| scheme == "https" || scheme == "wss");
+        port(host, is_secure || is_tls)
     });
-    set_if_empty(headers, X_FORWARDED_HOST, |headers| {
-        host_value(headers, host)
+    set_if_empty(headers, X_FORWARDED_HOST, |_| {
+        (!host.is_empty()).then(|| host.clone())
     });
     join_forwarded_for(headers);
-    headers.insert(X_FORWARDED_SERVER, server.clone());
 }
 
 /// Tells the server of a request who the client is. Without `append`
@@ -91,11 +159,16 @@ pub fn forward(head: &mut Parts, connection: &ConnectionInfo, append: bool) {
         return;
     }
     let client = &connection.client_ip;
-    let value = match joined(&head.headers, Some(client)) {
-        Some(value) => value,
-        None => client.clone(),
-    };
-    head.headers.insert(X_FORWARDED_FOR, value);
+    match head.headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(entry) => {
+            entry.insert(client.clone());
+        }
+        Entry::Occupied(mut entry) => {
+            if let Some(value) = joined(entry.iter(), Some(client)) {
+                entry.insert(value);
+            }
+        }
+    }
 }
 
 /// Makes [`forward`] send no `X-Forwarded-For`, which is what an empty value
@@ -124,9 +197,7 @@ fn set_if_empty(
     }
 }
 
-fn scheme(headers: &HeaderMap, is_tls: bool) -> &'static str {
-    let is_websocket =
-        has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
+const fn scheme(is_websocket: bool, is_tls: bool) -> &'static str {
     match (is_websocket, is_tls) {
         (true, true) => "wss",
         (true, false) => "ws",
@@ -136,39 +207,35 @@ fn scheme(headers: &HeaderMap, is_tls: bool) -> &'static str {
 }
 
 /// The port of the host, or else that of the scheme.
-fn port(headers: &HeaderMap, host: &str, is_tls: bool) -> Option<HeaderValue> {
+fn port(host: &HeaderValue, is_secure: bool) -> Option<HeaderValue> {
+    let port = if is_secure { "443" } else { "80" };
+    if memchr::memchr(b':', host.as_bytes()).is_none() {
+        return Some(HeaderValue::from_static(port));
+    }
+    let host = host.to_str().unwrap_or_default();
     if let Some((_, port)) = split_host_port(host).filter(|(_, port)| !port.is_empty()) {
         return HeaderValue::from_str(port).ok();
     }
-    let is_secure = headers
-        .get(X_FORWARDED_PROTO)
-        .is_some_and(|scheme| scheme == "https" || scheme == "wss");
-    let port = if is_secure || is_tls { "443" } else { "80" };
     Some(HeaderValue::from_static(port))
-}
-
-fn host_value(headers: &HeaderMap, host: &str) -> Option<HeaderValue> {
-    match headers.get(HOST) {
-        _ if host.is_empty() => None,
-        Some(value) if value == host => Some(value.clone()),
-        _ => HeaderValue::from_str(host).ok(),
-    }
 }
 
 /// Several lines become one, in their order (RFC 9110, section 5.3).
 fn join_forwarded_for(headers: &mut HeaderMap) {
-    if headers.get_all(X_FORWARDED_FOR).iter().nth(1).is_none() {
+    let lines = headers.get_all(X_FORWARDED_FOR);
+    if lines.iter().nth(1).is_none() {
         return;
     }
-    if let Some(value) = joined(headers, None) {
+    if let Some(value) = joined(lines.iter(), None) {
         headers.insert(X_FORWARDED_FOR, value);
     }
 }
 
 /// All lines of `X-Forwarded-For` and one more address; `None` without lines.
-fn joined(headers: &HeaderMap, last: Option<&HeaderValue>) -> Option<HeaderValue> {
+fn joined<'a>(
+    mut lines: impl Iterator<Item = &'a HeaderValue>,
+    last: Option<&'a HeaderValue>,
+) -> Option<HeaderValue> {
     let mut list = Vec::new();
-    let mut lines = headers.get_all(X_FORWARDED_FOR).iter();
     list.extend_from_slice(lines.next()?.as_bytes());
     for line in lines.chain(last) {
         list.extend_from_slice(b", ");
@@ -188,7 +255,8 @@ mod tests {
 
     fn entered(connection: &ConnectionInfo, host: &str, sent: &[(&str, &str)]) -> HeaderMap {
         let mut headers = headers(sent);
-        enter(&mut headers, connection, host, &SERVER);
+        let host = HeaderValue::from_str(host).unwrap();
+        enter(&mut headers, connection, &host, &SERVER);
         headers
     }
 

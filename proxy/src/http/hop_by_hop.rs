@@ -17,28 +17,88 @@ use super::forwarded::is_managed;
 use super::{Response, respond};
 use crate::config::startup::UnderscoreHeaders;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// What servers that take `_` for `-` (CGI's variables, for one) would read as
-/// a second framing.
-const TWINS: [HeaderName; 2] = [
-    HeaderName::from_static("content_length"),
-    HeaderName::from_static("transfer_encoding"),
-];
+/// Which headers of a message are about one connection only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Own(u16);
 
-/// Headers that are about one connection whether `Connection` says so or not.
-const OWN: [HeaderName; 9] = [
+/// The headers that are about one connection whether `Connection` says so or
+/// not, and what a request must not carry besides: servers that take `_` for
+/// `-` (CGI's variables, for one) would read the last two as a second framing.
+const OWN: [HeaderName; 12] = [
     CONNECTION,
-    PROXY_CONNECTION,
-    KEEP_ALIVE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
     TE,
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("content_length"),
+    HeaderName::from_static("transfer_encoding"),
 ];
+
+impl Own {
+    const CONNECTION: Self = Self(1);
+    const TE: Self = Self(1 << 1);
+    const TRAILER: Self = Self(1 << 2);
+    const UPGRADE: Self = Self(1 << 4);
+    /// The last three are removed from requests alone.
+    const OF_RESPONSES: Self = Self((1 << 9) - 1);
+
+    /// One pass over the names instead of one search for each.
+    fn find(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self::default(), |found, name| {
+            Self(found.0 | Self::of(name.as_str()).0)
+        })
+    }
+
+    /// The place of a name in [`OWN`], as a bit; most names have none.
+    fn of(name: &str) -> Self {
+        // Nearly all names end here.
+        if !matches!(
+            name.as_bytes().first(),
+            Some(b'c' | b'h' | b'k' | b'p' | b't' | b'u')
+        ) {
+            return Self::default();
+        }
+        let place = match name {
+            "connection" => 0,
+            "te" => 1,
+            "trailer" => 2,
+            "transfer-encoding" => 3,
+            "upgrade" => 4,
+            "proxy-authenticate" => 5,
+            "proxy-authorization" => 6,
+            "keep-alive" => 7,
+            "proxy-connection" => 8,
+            "http2-settings" => 9,
+            "content_length" => 10,
+            "transfer_encoding" => 11,
+            _ => return Self::default(),
+        };
+        Self(1 << place)
+    }
+
+    const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn remove_from(self, headers: &mut HeaderMap) {
+        let mut left = self.0;
+        while left != 0 {
+            if let Some(name) = OWN.get(left.trailing_zeros() as usize) {
+                headers.remove(name);
+            }
+            left &= left - 1;
+        }
+    }
+}
 
 /// Obeys a client's `Connection` header when its request enters: removes what
 /// it names, except the managed `X-` headers and what frames or addresses the
@@ -72,36 +132,55 @@ fn set_options(headers: &mut HeaderMap, options: &[HeaderName]) {
     };
 }
 
-/// Removes what a request must not carry to a server. `TE: trailers` stays; an
-/// upgrade is put back by [`set_upgrade`] where it is wanted.
-pub fn request(headers: &mut HeaderMap) {
-    let takes_trailers = has_token(headers, &TE, "trailers");
-    remove(headers);
-    headers.remove(HTTP2_SETTINGS);
-    for twin in TWINS {
-        headers.remove(twin);
+/// Removes what a request must not carry to a server. `TE: trailers` stays, and
+/// so does the wish of an HTTP/1.1 client for an upgrade.
+pub fn request(version: Version, headers: &mut HeaderMap) {
+    let own = Own::find(headers);
+    if own.is_empty() {
+        return;
     }
+    let upgrade = (own.contains(Own::UPGRADE) && version == Version::HTTP_11)
+        .then(|| wanted_upgrade(headers))
+        .flatten();
+    let takes_trailers = own.contains(Own::TE) && has_token(headers, &TE, "trailers");
+    if own.contains(Own::CONNECTION) {
+        remove_named(headers, &[]);
+    }
+    own.remove_from(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        set_upgrade(headers, protocol);
     }
 }
 
 /// Removes what a response must not carry to a client. `Trailer` stays: without
 /// that announcement hyper sends no trailers to HTTP/1.1 clients.
 pub fn response(headers: &mut HeaderMap) {
-    let announced: SmallVec<[HeaderValue; 1]> = headers.get_all(TRAILER).iter().cloned().collect();
-    remove(headers);
-    for names in announced {
-        headers.append(TRAILER, names);
+    let own = Own(Own::find(headers).0 & Own::OF_RESPONSES.0 & !Own::TRAILER.0);
+    if own.is_empty() {
+        return;
     }
+    if own.contains(Own::CONNECTION) {
+        remove_named(headers, &[TRAILER]);
+    }
+    own.remove_from(headers);
 }
 
-fn remove(headers: &mut HeaderMap) {
-    for name in named(headers) {
-        headers.remove(name);
+/// Removes the headers that `Connection` names, but for some. Those in [`OWN`]
+/// are left to [`Own::remove_from`].
+fn remove_named(headers: &mut HeaderMap, kept: &[HeaderName]) {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    let only = lines.next().filter(|_| lines.next().is_none());
+    if only.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"keep-alive")) {
+        // The usual one, and that header goes anyway.
+        return;
     }
-    for name in OWN {
-        headers.remove(name);
+    for name in named(headers) {
+        if !kept.contains(&name) {
+            headers.remove(name);
+        }
     }
 }
 
@@ -116,13 +195,6 @@ fn named(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
 /// The protocol that an HTTP/1.1 client wants to switch to. HTTP/2 over clear
 /// connections (`h2c`) is never passed on: it would smuggle requests past the
 /// proxy.
-pub fn upgrade_protocol(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    if version != Version::HTTP_11 {
-        return None;
-    }
-    wanted_upgrade(headers)
-}
-
 fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if !has_token(headers, &CONNECTION, "upgrade") || tokens(headers, &UPGRADE).any(is_h2c) {
         return None;
@@ -193,6 +265,16 @@ mod tests {
     type Pairs<'a> = &'a [(&'a str, &'a str)];
 
     #[test]
+    fn each_name_has_its_own_bit() {
+        for (place, name) in OWN.iter().enumerate() {
+            assert_eq!(Own::of(name.as_str()), Own(1 << place), "{name}");
+        }
+        assert_eq!(Own::of("accept"), Own::default());
+        let settings = HeaderName::from_static("http2-settings");
+        assert!(!Own::of(settings.as_str()).contains(Own::OF_RESPONSES));
+    }
+
+    #[test]
     fn only_what_is_for_the_server_is_passed_on() {
         let cases: [(&str, Pairs<'_>, &[&str]); 5] = [
             (
@@ -243,7 +325,7 @@ mod tests {
         ];
         for (case, sent, expected) in cases {
             let mut headers = headers(sent);
-            request(&mut headers);
+            request(Version::HTTP_11, &mut headers);
             assert_eq!(lines(&headers), expected, "{case}");
         }
     }
@@ -255,7 +337,7 @@ mod tests {
             ("Content_Length", "9"),
             ("Transfer_Encoding", "chunked"),
         ]);
-        request(&mut headers);
+        request(Version::HTTP_11, &mut headers);
         assert_eq!(lines(&headers), ["content-length: 5"]);
     }
 
@@ -266,9 +348,8 @@ mod tests {
             ("Upgrade", "h2c"),
             ("HTTP2-Settings", "x"),
         ]);
-        assert!(upgrade_protocol(Version::HTTP_11, &headers).is_none());
         headers.append("http2-settings", HeaderValue::from_static("y"));
-        request(&mut headers);
+        request(Version::HTTP_11, &mut headers);
         assert!(headers.is_empty());
     }
 
@@ -309,9 +390,7 @@ mod tests {
             "x-user: real",
         ];
         assert_eq!(lines(&headers), expected);
-        let upgrade = upgrade_protocol(Version::HTTP_11, &headers).unwrap();
-        request(&mut headers);
-        set_upgrade(&mut headers, upgrade);
+        request(Version::HTTP_11, &mut headers);
         let expected = [
             "connection: Upgrade",
             "upgrade: websocket",
@@ -356,11 +435,11 @@ mod tests {
             ),
         ];
         for (version, sent, expected) in cases {
-            let protocol = upgrade_protocol(version, &headers(sent));
-            assert_eq!(
-                protocol.as_ref().map(|value| value.to_str().unwrap()),
-                expected
-            );
+            let mut headers = headers(sent);
+            request(version, &mut headers);
+            let protocol = headers.get(UPGRADE);
+            assert_eq!(headers.contains_key(CONNECTION), expected.is_some());
+            assert_eq!(protocol.map(|value| value.to_str().unwrap()), expected);
         }
     }
 

@@ -21,7 +21,9 @@ pub mod validate;
 
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
-pub use exchange::{ConnectionInfo, Exchange, Protocol, Tail, TlsConnection};
+pub use exchange::{
+    ConnectionInfo, Exchange, Finish, Observer, Protocol, TlsConnection, WantsOrigin,
+};
 
 use std::fmt;
 use std::future::Future;
@@ -54,6 +56,13 @@ pub type ResponseFuture<'a> = Pin<Box<dyn Future<Output = Response> + 'a>>;
 pub trait HttpService: fmt::Debug + Send + Sync {
     /// Answers `request`. Dropping the future gives the request up.
     fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a>;
+
+    /// The same for a caller that can't keep the service borrowed meanwhile.
+    /// `this` is the service itself. One whose future needs nothing of it says so here.
+    fn start(&self, this: &SharedService, request: Request) -> ResponseFuture<'static> {
+        let this = Arc::clone(this);
+        Box::pin(async move { this.call(request).await })
+    }
 }
 
 /// A service as it is handed around.

@@ -55,7 +55,11 @@ pub(crate) fn request_on(connection: ConnectionInfo, method: &str, target: &str)
     head.headers
         .insert(HOST, HeaderValue::from_static("a.example"));
     Request {
-        exchange: Rc::new(Exchange::new(Rc::new(connection), &head, "a.example")),
+        exchange: Rc::new(Exchange::new(
+            Rc::new(connection),
+            &head,
+            HeaderValue::from_static("a.example"),
+        )),
         head,
         body: Body::empty(),
     }

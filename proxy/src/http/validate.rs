@@ -17,7 +17,7 @@ pub enum Valid {
     /// empty only for HTTP/1.0.
     Request {
         /// The host asked for.
-        host: Box<str>,
+        host: HeaderValue,
     },
     /// `OPTIONS *`: it asks about the proxy itself.
     Asterisk,
@@ -33,9 +33,17 @@ pub fn validate(head: &mut Parts) -> Result<Valid, StatusCode> {
     if head.method == Method::CONNECT {
         return Err(StatusCode::NOT_IMPLEMENTED);
     }
-    check_framing(head)?;
-    check_expectation(head)?;
-    let host = check_host(head)?;
+    let fields = Fields::find(head);
+    fields.check_framing(head)?;
+    if !fields.has_known_expectations && head.version != Version::HTTP_10 {
+        // RFC 9110 section 10.1.1: HTTP/1.0 knows no expectations, others only one.
+        return Err(StatusCode::EXPECTATION_FAILED);
+    }
+    let host = fields.host.cloned();
+    if fields.hosts > 1 {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let host = check_host(head, host)?;
     if head.uri.path() == "*" {
         return if head.method == Method::OPTIONS {
             Ok(Valid::Asterisk)
@@ -47,62 +55,82 @@ pub fn validate(head: &mut Parts) -> Result<Valid, StatusCode> {
     Ok(Valid::Request { host })
 }
 
-/// One framing only (RFC 9112 section 6.1). Other codings than `chunked` are
-/// not spoken, and HTTP/1.0 has none; in HTTP/2 the header is malformed.
-fn check_framing(head: &Parts) -> Result<(), StatusCode> {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else {
-        return Ok(());
-    };
-    if head.version != Version::HTTP_11 || head.headers.contains_key(CONTENT_LENGTH) {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !is_chunked || codings.next().is_some() {
-        return Err(StatusCode::NOT_IMPLEMENTED);
-    }
-    Ok(())
+/// The header fields that matter here, found in one pass.
+#[derive(Debug)]
+struct Fields<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    coding: Option<&'a HeaderValue>,
+    codings: usize,
+    has_length: bool,
+    has_known_expectations: bool,
 }
 
-/// RFC 9110 section 10.1.1: HTTP/1.0 knows no expectations, others only one.
-fn check_expectation(head: &Parts) -> Result<(), StatusCode> {
-    if head.version == Version::HTTP_10 {
-        return Ok(());
+impl<'a> Fields<'a> {
+    fn find(head: &'a Parts) -> Self {
+        let mut fields = Self {
+            host: None,
+            hosts: 0,
+            coding: None,
+            codings: 0,
+            has_length: false,
+            has_known_expectations: true,
+        };
+        for (name, value) in &head.headers {
+            if *name == HOST {
+                fields.host.get_or_insert(value);
+                fields.hosts += 1;
+            } else if *name == TRANSFER_ENCODING {
+                fields.coding.get_or_insert(value);
+                fields.codings += 1;
+            } else if *name == CONTENT_LENGTH {
+                fields.has_length = true;
+            } else if *name == EXPECT {
+                fields.has_known_expectations &=
+                    value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+            }
+        }
+        fields
     }
-    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if head.headers.get_all(EXPECT).iter().all(is_known) {
+
+    /// One framing only (RFC 9112 section 6.1). Other codings than `chunked` are
+    /// not spoken, and HTTP/1.0 has none; in HTTP/2 the header is malformed.
+    fn check_framing(&self, head: &Parts) -> Result<(), StatusCode> {
+        let Some(coding) = self.coding else {
+            return Ok(());
+        };
+        if head.version != Version::HTTP_11 || self.has_length {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !is_chunked || self.codings > 1 {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
         Ok(())
-    } else {
-        Err(StatusCode::EXPECTATION_FAILED)
     }
 }
 
 /// The host that the request is for. `Host` and the target must agree
 /// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-fn check_host(head: &mut Parts) -> Result<Box<str>, StatusCode> {
-    let mut values = head.headers.get_all(HOST).iter();
-    let header = values.next().map(host_text).transpose()?;
-    if values.next().is_some() {
-        return Err(StatusCode::BAD_REQUEST);
-    }
+fn check_host(head: &mut Parts, header: Option<HeaderValue>) -> Result<HeaderValue, StatusCode> {
+    let text = header.as_ref().map(host_text).transpose()?;
     let Some(authority) = head.uri.authority() else {
         return match header {
-            Some(host) => Ok(host.into()),
-            None if head.version == Version::HTTP_10 => Ok(Box::default()),
+            Some(host) => Ok(host),
+            None if head.version == Version::HTTP_10 => Ok(HeaderValue::from_static("")),
             None => Err(StatusCode::BAD_REQUEST),
         };
     };
     check_authority(authority, head.uri.scheme())?;
-    let default_port = default_port(head.uri.scheme());
-    let host: Box<str> = authority.as_str().into();
-    match header {
-        Some(header) if is_same_host(header, &host, default_port) => {}
-        Some(_) => return Err(StatusCode::BAD_REQUEST),
-        None if head.version == Version::HTTP_11 => return Err(StatusCode::BAD_REQUEST),
-        None => {
-            let value = HeaderValue::from_str(&host).map_err(|_| StatusCode::BAD_REQUEST)?;
-            head.headers.insert(HOST, value);
-        }
+    let host = authority.as_str();
+    let is_missing = match text {
+        Some(text) if is_same_host(text, host, default_port(head.uri.scheme())) => false,
+        None if head.version != Version::HTTP_11 => true,
+        Some(_) | None => return Err(StatusCode::BAD_REQUEST),
+    };
+    let host = HeaderValue::from_str(host).map_err(|_| StatusCode::BAD_REQUEST)?;
+    if is_missing {
+        head.headers.insert(HOST, host.clone());
     }
     Ok(host)
 }
@@ -203,7 +231,7 @@ mod tests {
 
     fn check(head: &mut Parts) -> Result<String, u16> {
         match validate(head) {
-            Ok(Valid::Request { host }) => Ok(host.into_string()),
+            Ok(Valid::Request { host }) => Ok(host.to_str().unwrap().to_owned()),
             Ok(Valid::Asterisk) => Ok("*".to_owned()),
             Err(status) => Err(status.as_u16()),
         }

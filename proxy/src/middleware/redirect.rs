@@ -126,7 +126,7 @@ fn split_port(host: &str) -> (&str, &str) {
 fn path_and_query(request: &Request) -> Cow<'_, str> {
     let now = request.head.uri.path_and_query();
     let now = now.map_or("/", ::http::uri::PathAndQuery::as_str);
-    let asked = request.exchange.target.split_once('?');
+    let asked = request.exchange.target.as_str().split_once('?');
     let Some((_, asked)) = asked.filter(|(_, query)| query.contains(';')) else {
         return Cow::Borrowed(now);
     };

@@ -11,6 +11,7 @@ mod live;
 mod sample;
 mod scope;
 mod service;
+mod table;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -21,7 +22,7 @@ use ::http::HeaderName;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    core::Collector, proto::MetricFamily,
 };
 use thiserror::Error;
 
@@ -101,7 +102,7 @@ impl Metrics {
         let (labels, headers) = header_labels(config)?;
         let level = |is_on: bool, level: Level| {
             is_on
-                .then(|| Families::new(&registry, level, &config.buckets, &labels))
+                .then(|| Families::new(level, &config.buckets, &labels))
                 .transpose()
                 .map(|families| families.map(Arc::new))
         };
@@ -234,6 +235,7 @@ impl Metrics {
     /// If two metrics contradict each other, which is a mistake in here.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let mut families = self.registry.gather();
+        families.extend(self.requests());
         if let Some(live) = self.live.get() {
             families.extend(live::families(&**live, self.service_level.is_some())?);
         }
@@ -245,6 +247,25 @@ impl Metrics {
         let text = TextEncoder::new().encode_to_string(&families)?;
         self.scopes().sweep();
         Ok(text)
+    }
+
+    /// What the scopes have counted.
+    fn requests(&self) -> Vec<MetricFamily> {
+        let scopes = self.scopes();
+        let entry_points = scopes.entry_points.values();
+        let services = scopes.services.values();
+        let mut families = Vec::new();
+        if let Some(level) = &self.entry_point_level {
+            let scopes = entry_points.filter_map(|scope| scope.requests.as_deref());
+            families.extend(level.collect(scopes));
+        }
+        if let Some(level) = &self.router_level {
+            families.extend(level.collect(scopes.routers.values().map(AsRef::as_ref)));
+        }
+        if let Some(level) = &self.service_level {
+            families.extend(level.collect(services.filter_map(|scope| scope.requests())));
+        }
+        families
     }
 
     fn scopes(&self) -> MutexGuard<'_, Scopes> {
@@ -267,13 +288,7 @@ impl Scopes {
     /// Removes the series of scopes that only this table holds. Scopes are
     /// handed out under the same lock, so none can come into use meanwhile.
     fn sweep(&mut self) {
-        self.routers.retain(|_, scope| {
-            let is_used = Arc::strong_count(scope) > 1;
-            if !is_used {
-                scope.remove();
-            }
-            is_used
-        });
+        self.routers.retain(|_, scope| Arc::strong_count(scope) > 1);
         self.services.retain(|_, scope| {
             let is_used = Arc::strong_count(scope) > 1;
             if !is_used {

@@ -16,4 +16,4 @@ pub use metrics::{
     CertificateSample, EntryPointScope, LiveState, Metrics, MetricsError, ProviderSample, Scope,
     ServerSample, ServiceSample, ServiceScope,
 };
-pub use record::{Finish, Recorder, RouteScopes};
+pub use record::{Recorder, RouteScopes};

@@ -1,45 +1,44 @@
 //! From a request's start to its record.
 //!
-//! A [`Recorder`] belongs to an entry point. It makes a [`Finish`] for each
-//! request, which records the request exactly once: when the response's body
-//! has ended or is dropped, when a tunnel's last user lets go of the exchange,
-//! or when the request is given up before there was a response (status 499).
-//! Nothing is allocated for a request but the wrapper of its response's body,
-//! and the access log's entry.
+//! A [`Recorder`] belongs to an entry point and hears of the end of each of its
+//! requests, exactly once: when the response's body has ended or is dropped,
+//! when a tunnel's last user lets go of the exchange, or when the request is
+//! given up before there was a response (status 499). Nothing is allocated for
+//! a request but what the access log or labels made of headers need.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
 use crate::config::dynamic::ObservabilitySwitches;
-use crate::http::{Body, BodyError, ErrorKind, Exchange, Protocol, Response, Tail};
+use crate::http::{ErrorKind, Exchange, Finish, Observer, Protocol, Response, WantsOrigin};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is recorded of the requests of one router, resolved when it is built.
 #[derive(Debug, Default)]
 pub struct RouteScopes {
+    /// The router's name, as `name@provider`.
+    pub name: Arc<str>,
     /// The router's counters.
     pub router: Option<Arc<Scope>>,
     /// The counters of its service, for requests that reach it.
     pub service: Option<Arc<ServiceScope>>,
     /// Its own switches; an absent one means the entry point's.
     pub switches: ObservabilitySwitches,
+    /// Whether the service is a built-in one, whose requests are mostly not recorded.
+    pub is_internal: bool,
 }
 
 impl RouteScopes {
     /// Makes `exchange` count for this router.
     pub fn enter(self: &Arc<Self>, exchange: &Exchange) {
-        *exchange.scopes.borrow_mut() = Some(Arc::<Self>::clone(self));
+        *exchange.route.borrow_mut() = Some(Arc::<Self>::clone(self));
     }
 }
 
@@ -75,12 +74,11 @@ impl Recorder {
     /// headers of untrusted clients were removed.
     pub fn start(self: &Arc<Self>, exchange: &Rc<Exchange>, headers: &HeaderMap) -> Finish {
         exchange.protocol.set(protocol(headers));
-        let captured = self.capture(exchange, headers);
-        Finish(Some(Open {
-            recorder: Arc::clone(self),
-            exchange: Rc::clone(exchange),
-            captured,
-        }))
+        if self.access_log.is_some() || !self.header_labels.is_empty() {
+            let captured = self.capture(exchange, headers);
+            exchange.notes.replace(Some(Box::new(captured)));
+        }
+        Finish::new(exchange, Arc::<Self>::clone(self))
     }
 
     fn capture(&self, exchange: &Exchange, headers: &HeaderMap) -> Captured {
@@ -89,9 +87,12 @@ impl Recorder {
             ..Captured::default()
         };
         if let Some(log) = &self.access_log {
-            exchange
-                .wants_origin_headers
-                .set(log.wants_response_headers());
+            exchange.wants_origin.set(if log.wants_response_headers() {
+                WantsOrigin::Headers
+            } else {
+                WantsOrigin::Duration
+            });
+            captured.started_at = Some(SystemTime::now());
             captured.count = log.next_count();
             captured.forwarded_for = headers.get(FORWARDED_FOR).cloned();
             captured.request = log.request_headers(headers);
@@ -108,29 +109,45 @@ impl Recorder {
     }
 
     /// Records a request that has ended.
-    fn finish(&self, exchange: &Exchange, captured: Captured) {
+    fn finish(&self, exchange: &Exchange) {
         let status = exchange.status.get().unwrap_or_else(given_up);
         let duration = exchange.started.elapsed();
-        let scopes = exchange.scopes.take();
-        let route = scopes
-            .as_ref()
-            .and_then(|scopes| scopes.downcast_ref::<RouteScopes>());
-        let default = ObservabilitySwitches::default();
-        let own = route.map_or(&default, |route| &route.switches);
+        let route = exchange.route.take();
+        let route = route.as_ref().and_then(|route| route.downcast_ref());
+        let captured = exchange.notes.take();
+        let captured: Option<Box<Captured>> = captured.and_then(|notes| notes.downcast().ok());
+        let (own, is_internal) = match route {
+            Some(RouteScopes {
+                switches,
+                is_internal,
+                ..
+            }) => (switches, *is_internal),
+            None => (&NO_SWITCHES, false),
+        };
         let is_counted = own.metrics.or(self.switches.metrics) != Some(false);
-        if is_counted && (!exchange.is_internal.get() || self.counts_internals) {
-            self.count(exchange, &captured, route, status, duration);
+        if is_counted && (!is_internal || self.counts_internals) {
+            let labels = captured.as_ref().map_or(&[][..], |it| &it.labels);
+            self.count(exchange, labels, route, status, duration);
         }
         let is_logged = own.access_logs.or(self.switches.access_logs) != Some(false);
-        if is_logged && let Some(log) = &self.access_log {
-            write(log, exchange, captured, status, duration);
+        if is_logged
+            && let Some(log) = &self.access_log
+            && (!is_internal || log.adds_internals())
+        {
+            let router = route.map(|route| Arc::clone(&route.name));
+            write(
+                log,
+                exchange,
+                *captured.unwrap_or_default(),
+                (router, status, duration),
+            );
         }
     }
 
     fn count(
         &self,
         exchange: &Exchange,
-        captured: &Captured,
+        labels: &[HeaderValue],
         route: Option<&RouteScopes>,
         status: StatusCode,
         duration: Duration,
@@ -143,7 +160,7 @@ impl Recorder {
             request_bytes: exchange.request_bytes.get(),
             response_bytes: exchange.response_bytes.get(),
             tls: exchange.connection.tls.as_ref(),
-            header_values: &captured.labels,
+            header_values: labels,
         };
         if let Some(scope) = &self.entry_point {
             scope.record(&observation);
@@ -157,12 +174,35 @@ impl Recorder {
             service.record(&observation);
             service.retried(exchange.retries.get());
             service.waited(exchange.queue_wait.get());
-            if let Some(reason) = captured.rejection {
-                service.rejected(reason);
+            match exchange.failure.get() {
+                Some(ErrorKind::QueueFull) => service.rejected(QueueRejection::Full),
+                Some(ErrorKind::QueueTimeout) => service.rejected(QueueRejection::Timeout),
+                _ => {}
             }
         }
     }
 }
+
+impl Observer for Recorder {
+    fn answered(&self, exchange: &Exchange, response: &Response) {
+        if let Some(log) = &self.access_log
+            && let Some(notes) = exchange.notes.borrow_mut().as_mut()
+            && let Some(captured) = notes.downcast_mut::<Captured>()
+        {
+            captured.downstream = log.response_headers(response.headers());
+        }
+    }
+
+    fn ended(&self, exchange: &Exchange) {
+        self.finish(exchange);
+    }
+}
+
+/// Those of a request that no router took.
+const NO_SWITCHES: ObservabilitySwitches = ObservabilitySwitches {
+    metrics: None,
+    access_logs: None,
+};
 
 /// What Traefik calls the protocol of a request with these headers.
 fn protocol(headers: &HeaderMap) -> Protocol {
@@ -196,11 +236,9 @@ fn write(
     log: &AccessLog,
     exchange: &Exchange,
     captured: Captured,
-    status: StatusCode,
-    duration: Duration,
+    (router, status, duration): (Option<Arc<str>>, StatusCode, Duration),
 ) {
-    let is_kept = !exchange.is_internal.get() || log.adds_internals();
-    if !is_kept || !log.wants(status, exchange.retries.get(), duration) {
+    if !log.wants(status, exchange.retries.get(), duration) {
         return;
     }
     let origin_headers = exchange.origin_headers.take();
@@ -210,19 +248,19 @@ fn write(
         bytes: exchange.origin_bytes.get(),
     });
     log.submit(Entry {
-        started_at: exchange.started_at,
+        started_at: captured.started_at.unwrap_or_else(SystemTime::now),
         duration,
         count: captured.count,
         entry_point: Arc::clone(&exchange.connection.entry_point),
-        router: exchange.router.take(),
+        router,
         service: exchange.service.take(),
         server: exchange.server.take(),
         client: exchange.connection.client,
         forwarded_for: captured.forwarded_for.filter(|value| !value.is_empty()),
         user: exchange.user.take(),
-        host: Arc::clone(&exchange.host),
+        host: exchange.host.clone(),
         method: exchange.method.clone(),
-        target: Arc::clone(&exchange.target),
+        target: exchange.target.clone(),
         keep_query: log.keeps_query(),
         version: exchange.version,
         tls: exchange.connection.tls.clone(),
@@ -242,119 +280,12 @@ fn write(
 /// What must be kept of messages that are gone by the end.
 #[derive(Debug, Default)]
 struct Captured {
+    started_at: Option<SystemTime>,
     count: u64,
     forwarded_for: Option<HeaderValue>,
     labels: Vec<HeaderValue>,
     request: Headers,
     downstream: Headers,
-    rejection: Option<QueueRejection>,
-}
-
-/// Records its request when it is dropped. Held by the request's future until
-/// there is a response, then by the response.
-#[derive(Debug)]
-#[must_use = "dropping it ends the request's record"]
-pub struct Finish(Option<Open>);
-
-#[derive(Debug)]
-struct Open {
-    recorder: Arc<Recorder>,
-    exchange: Rc<Exchange>,
-    captured: Captured,
-}
-
-impl Finish {
-    /// Lets `response` carry the record to its end, and counts its bytes.
-    pub fn track(mut self, response: Response) -> Response {
-        let Some(open) = &mut self.0 else {
-            return response;
-        };
-        open.note(&response);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.leave_to_tunnel();
-            return response;
-        }
-        if response.body().is_end_stream() {
-            return response;
-        }
-        response.map(|body| Body::new(Tracked { body, finish: self }))
-    }
-
-    /// The record is written when the last holder of the exchange, which is the
-    /// tunnel, lets go of it.
-    fn leave_to_tunnel(mut self) {
-        if let Some(open) = self.0.take() {
-            let (recorder, captured) = (open.recorder, open.captured);
-            let tail = Tail::new(move |exchange| recorder.finish(exchange, captured));
-            *open.exchange.tail.borrow_mut() = Some(tail);
-        }
-    }
-
-    fn count(&self, bytes: usize) {
-        if let Some(open) = &self.0 {
-            let sum = &open.exchange.response_bytes;
-            sum.set(sum.get().saturating_add(bytes as u64));
-        }
-    }
-}
-
-impl Open {
-    fn note(&mut self, response: &Response) {
-        self.exchange.status.set(Some(response.status()));
-        self.captured.rejection = match response.extensions().get() {
-            Some(ErrorKind::QueueFull) => Some(QueueRejection::Full),
-            Some(ErrorKind::QueueTimeout) => Some(QueueRejection::Timeout),
-            _ => None,
-        };
-        if let Some(log) = &self.recorder.access_log {
-            self.captured.downstream = log.response_headers(response.headers());
-        }
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        if let Some(open) = self.0.take() {
-            open.recorder.finish(&open.exchange, open.captured);
-        }
-    }
-}
-
-/// A response's body that counts itself and carries the record.
-struct Tracked {
-    body: Body,
-    finish: Finish,
-}
-
-impl http_body::Body for Tracked {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        match &frame {
-            Poll::Ready(Some(Ok(part))) => {
-                self.finish.count(part.data_ref().map_or(0, Bytes::len));
-                if self.body.is_end_stream() {
-                    self.finish = Finish(None);
-                }
-            }
-            Poll::Ready(None | Some(Err(_))) => self.finish = Finish(None),
-            Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

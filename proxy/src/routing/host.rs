@@ -6,6 +6,9 @@ use std::borrow::Cow;
 /// it and the root's dot. Text that is no authority stays what it is, so that
 /// it matches no rule rather than a wrong one.
 pub fn host(authority: &str) -> Cow<'_, str> {
+    if is_plain(authority) {
+        return Cow::Borrowed(authority);
+    }
     let name = without_port(authority).trim();
     let name = name.strip_suffix('.').unwrap_or(name);
     if !name.is_ascii() {
@@ -15,6 +18,12 @@ pub fn host(authority: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(name)
     }
+}
+
+/// Whether this is a name in lower case and nothing else, as it mostly is.
+fn is_plain(authority: &str) -> bool {
+    let is_fine = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    authority.bytes().all(is_fine) && !authority.ends_with('.')
 }
 
 /// Drops `:port` from a name or an IPv4 address, and port and brackets from a

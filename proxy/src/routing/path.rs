@@ -62,6 +62,30 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(Cow::Owned(path))
 }
 
+/// Whether neither [`normalize`] nor [`sanitize`] nor anybody else who looks for
+/// escapes has anything to do. Most paths are plain, and this is one quick look.
+pub fn is_plain_path(path: &str) -> bool {
+    let mut before = 0;
+    let has_nothing = path.bytes().all(|byte| {
+        let is_odd = before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+        !is_odd && LEGAL.get(usize::from(byte)).is_some_and(|legal| *legal)
+    });
+    has_nothing && path.starts_with('/')
+}
+
+/// [`is_legal`] as a table.
+const LEGAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    #[expect(clippy::indexing_slicing, reason = "below 128, as the loop says")]
+    while byte < 128 {
+        table[byte as usize] = is_legal(byte);
+        byte += 1;
+    }
+    table
+};
+
 /// Resolves `.` and `..` segments, escaped ones too, and joins slashes. A
 /// trailing slash is kept, `..` never leaves the root, and what names a
 /// directory by a final `.` or `..` gets no slash. `*` stays itself.

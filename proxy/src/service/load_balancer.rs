@@ -9,14 +9,16 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use ::http::Uri;
 use ::http::header::{HOST, UPGRADE};
+use futures_util::FutureExt;
 use smallvec::SmallVec;
 use tidegate_shared::report::Chain;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Endpoint, Servers};
-use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot};
+use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot, Waiter};
 use crate::http::{
     ErrorKind, Exchange, HttpService, ProxyError, Request, Response, ResponseFuture, Retry,
     forwarded, hop_by_hop, respond, target,
@@ -51,62 +53,67 @@ impl LoadBalancer {
         Self { settings, servers }
     }
 
-    async fn forward(&self, mut request: Request) -> Result<Response, ProxyError> {
-        let exchange = Rc::clone(&request.exchange);
-        prepare(&mut request);
-        let idempotent = upstream::is_idempotent(&request.head);
-        let mut failed: SmallVec<[ServerKey; MAX_ATTEMPTS]> = SmallVec::new();
-        let mut reuse = Reuse::Allowed;
-        let mut last_error = None;
-        for attempt in 1.. {
-            let slot = match self.slot(&exchange, &failed).await {
-                Ok(slot) => slot,
+    /// Sends a prepared request until a server answers or there is no point in
+    /// going on. Not an `async fn`, which would keep room for two requests.
+    fn forward(
+        &self,
+        mut request: Request,
+    ) -> impl Future<Output = Result<Response, ProxyError>> + '_ {
+        async move {
+            let exchange = Rc::clone(&request.exchange);
+            let mut trial = Trial::new();
+            loop {
+                let slot = match self.acquire(&exchange, &trial.failed) {
+                    Ok(Acquire::Slot(slot)) => Ok(slot),
+                    // Boxed: most requests don't wait.
+                    Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&exchange, waiter)).await,
+                    Err(refusal) => Err(refused(refusal)),
+                };
                 // Nobody else is left: the failure tells more than that.
-                Err(error) => return Err(last_error.unwrap_or(error)),
-            };
-            let began = Instant::now();
-            let failure = match self.send(request, &slot, reuse).await {
-                Ok(answer) => {
-                    exchange.note_origin(&answer.response, began.elapsed());
-                    return Ok(deliver(answer, slot));
+                let slot = slot.map_err(|error| trial.last_error.take().unwrap_or(error))?;
+                let endpoint = slot.server().target();
+                let original = self.address(&mut request, &endpoint)?;
+                let clock = exchange.origin_clock();
+                let failure = match endpoint.upstream.send(request, trial.reuse).await {
+                    Ok(answer) => {
+                        exchange.note_origin(&answer.response, clock);
+                        return Ok(deliver(answer, slot));
+                    }
+                    Err(failure) => failure,
+                };
+                debug!(
+                    service = %self.settings.name,
+                    server = %slot.server().id(),
+                    error = %Chain(&failure.error),
+                    "Request to a server failed"
+                );
+                request = trial.judge(failure, slot.server().key())?;
+                if let Some(original) = original {
+                    // The next server has a base path of its own.
+                    request.head.uri = original;
                 }
-                Err(failure) => failure,
-            };
-            debug!(
-                service = %self.settings.name,
-                server = %slot.server().id(),
-                error = %Chain(&failure.error),
-                "Request to a server failed"
-            );
-            match failure.error.retry {
-                Retry::Always => failed.push(slot.server().key()),
-                // An old connection that died says nothing about its server.
-                Retry::Idempotent if idempotent => reuse = Reuse::Forbidden,
-                Retry::Idempotent | Retry::Never => return Err(failure.error),
+                exchange.retries.set(exchange.retries.get() + 1);
             }
-            let Some(returned) = failure.request.filter(|_| attempt < MAX_ATTEMPTS) else {
-                return Err(failure.error);
-            };
-            request = *returned;
-            exchange.retries.set(exchange.retries.get() + 1);
-            last_error = Some(failure.error);
         }
-        Err(ErrorKind::Internal.into())
     }
 
-    /// Waits for a slot of a server that has not failed this request yet.
-    async fn slot(
+    /// Asks for a slot of a server that has not failed this request yet.
+    fn acquire(
         &self,
         exchange: &Exchange,
         failed: &[ServerKey],
-    ) -> Result<Slot<Endpoint>, ProxyError> {
+    ) -> Result<Acquire<Endpoint>, Refusal> {
         let arrival = exchange.started.saturating_duration_since(epoch());
         let mut ask = Ask::new(Rank::at(arrival));
         ask.excluded = failed;
-        let waiter = match self.servers.acquire(&ask).map_err(refused)? {
-            Acquire::Slot(slot) => return Ok(slot),
-            Acquire::Wait(waiter) => waiter,
-        };
+        self.servers.acquire(&ask)
+    }
+
+    async fn wait(
+        &self,
+        exchange: &Exchange,
+        waiter: Waiter<Endpoint>,
+    ) -> Result<Slot<Endpoint>, ProxyError> {
         let began = Instant::now();
         let answer = match self.settings.queue_timeout {
             Some(limit) => timeout(limit, waiter).await,
@@ -121,51 +128,72 @@ impl LoadBalancer {
         }
     }
 
-    async fn send(
+    /// Addresses a request to a server. The target is returned that another
+    /// server must see again, if this one has a path of its own.
+    fn address(
         &self,
-        mut request: Request,
-        slot: &Slot<Endpoint>,
-        reuse: Reuse,
-    ) -> Result<Answer, Failure> {
-        let endpoint = slot.server().target();
+        request: &mut Request,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Uri>, ProxyError> {
         *request.exchange.server.borrow_mut() = Some(Arc::clone(&endpoint.url));
         let url = endpoint.upstream.url();
         if !self.settings.pass_host_header {
             request.head.headers.insert(HOST, url.authority().clone());
         }
-        let path = target::path(&request.head);
         if !endpoint.preserve_path || url.base_path().is_empty() {
-            return endpoint.upstream.send(request, reuse).await;
+            return Ok(None);
         }
         let original = request.head.uri.clone();
-        let path = format!("{}{path}", url.base_path());
-        if let Err(error) = target::set_path(&mut request.head, &path) {
-            return Err(Failure {
-                error,
-                request: None,
-            });
+        let path = format!("{}{}", url.base_path(), target::path(&request.head));
+        target::set_path(&mut request.head, &path)?;
+        Ok(Some(original))
+    }
+}
+
+/// What has been tried for one request.
+struct Trial {
+    attempts: usize,
+    failed: SmallVec<[ServerKey; MAX_ATTEMPTS]>,
+    reuse: Reuse,
+    last_error: Option<ProxyError>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self {
+            attempts: 0,
+            failed: SmallVec::new(),
+            reuse: Reuse::Allowed,
+            last_error: None,
         }
-        let mut answer = endpoint.upstream.send(request, reuse).await;
-        if let Err(Failure {
-            request: Some(returned),
-            ..
-        }) = &mut answer
-        {
-            // The next server has a base path of its own.
-            returned.head.uri = original;
+    }
+
+    /// Decides on a failure at one server: the request to try again, or the end.
+    fn judge(&mut self, failure: Failure, server: ServerKey) -> Result<Request, ProxyError> {
+        let Failure { error, request } = failure;
+        self.attempts += 1;
+        let Some(request) = request.filter(|_| self.attempts < MAX_ATTEMPTS) else {
+            return Err(error);
+        };
+        match error.retry {
+            Retry::Always => self.failed.push(server),
+            // An old connection that died says nothing about its server.
+            Retry::Idempotent if upstream::is_idempotent(&request.head) => {
+                self.reuse = Reuse::Forbidden;
+            }
+            Retry::Idempotent | Retry::Never => return Err(error),
         }
-        answer
+        self.last_error = Some(error);
+        Ok(*request)
     }
 }
 
 impl HttpService for LoadBalancer {
-    fn call<'a>(&'a self, request: Request) -> ResponseFuture<'a> {
+    fn call<'a>(&'a self, mut request: Request) -> ResponseFuture<'a> {
         *request.exchange.service.borrow_mut() = Some(Arc::clone(&self.settings.name));
-        Box::pin(async move {
-            self.forward(request)
-                .await
-                .unwrap_or_else(|error| respond::error(&error))
-        })
+        prepare(&mut request);
+        let answer = self.forward(request);
+        Box::pin(answer.map(|answer| answer.unwrap_or_else(|error| respond::error(&error))))
     }
 }
 
@@ -174,12 +202,8 @@ impl HttpService for LoadBalancer {
 fn prepare(request: &mut Request) {
     let head = &mut request.head;
     let connection = &request.exchange.connection;
-    let upgrade = hop_by_hop::upgrade_protocol(head.version, &head.headers);
     forwarded::forward(head, connection, connection.appends_forwarded_for);
-    hop_by_hop::request(&mut head.headers);
-    if let Some(protocol) = upgrade {
-        hop_by_hop::set_upgrade(&mut head.headers, protocol);
-    }
+    hop_by_hop::request(head.version, &mut head.headers);
 }
 
 /// The response with its slot, which ends with the body or with the tunnel.

@@ -19,7 +19,6 @@ pub use build::{Builder, Internals};
 pub use registry::Registry;
 pub use report::{MiddlewareReport, Outcome, Report, RouterReport, ServiceReport, Status};
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,8 +33,8 @@ use crate::tls::TlsTable;
 pub struct Snapshot {
     /// Counts configurations, from 1; 0 is the empty one before the first.
     pub generation: u64,
-    /// Where requests go, by entry point.
-    pub entry_points: HashMap<Arc<str>, EntryPointTables>,
+    /// Where requests go, by entry point. There are few, so they are looked for.
+    pub entry_points: Vec<(Arc<str>, EntryPointTables)>,
     /// Certificates and TLS settings.
     pub tls: TlsTable,
     /// What became of each configured object.
@@ -58,12 +57,20 @@ pub struct Target {
     pub service: SharedService,
     /// What is recorded of its requests, and where.
     pub scopes: Arc<RouteScopes>,
-    /// Whether the service is a built-in one, whose requests are mostly not recorded.
-    pub is_internal: bool,
 }
 
 /// The snapshot in force.
 pub type SnapshotCell = ArcSwap<Snapshot>;
+
+impl Snapshot {
+    /// The routers of an entry point.
+    pub fn tables(&self, entry_point: &str) -> Option<&EntryPointTables> {
+        let mut tables = self.entry_points.iter();
+        tables
+            .find(|(name, _)| **name == *entry_point)
+            .map(|(_, tables)| tables)
+    }
+}
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

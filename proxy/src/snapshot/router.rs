@@ -55,7 +55,7 @@ impl Draft<'_> {
 }
 
 impl<'a> Routers<'a> {
-    pub(super) fn build(mut self) -> HashMap<Arc<str>, EntryPointTables> {
+    pub(super) fn build(mut self) -> Vec<(Arc<str>, EntryPointTables)> {
         for name in self.context.config.entry_points.keys() {
             self.tables.insert(name.as_str().into(), Default::default());
         }
@@ -254,16 +254,17 @@ impl<'a> Routers<'a> {
         Ok(Target {
             service,
             scopes: Arc::new(self.scopes(draft)),
-            is_internal: names::provider(&draft.service) == names::INTERNAL,
         })
     }
 
     fn scopes(&self, draft: &Draft<'_>) -> RouteScopes {
         let metrics = self.context.metrics;
         RouteScopes {
+            name: draft.name.into(),
             router: metrics.and_then(|metrics| metrics.router(draft.name, &draft.service)),
             service: metrics.map(|metrics| metrics.service(&draft.service)),
             switches: draft.object.value.observability.clone().unwrap_or_default(),
+            is_internal: names::provider(&draft.service) == names::INTERNAL,
         }
     }
 

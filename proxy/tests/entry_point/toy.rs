@@ -101,7 +101,7 @@ fn describe(request: &Request) -> Response {
         "{} {} host={} client={} local={} tls={}\n",
         request.head.method,
         request.head.uri,
-        exchange.host,
+        exchange.host(),
         exchange.connection.client,
         exchange.connection.local,
         tls.map_or_else(String::new, |tls| format!(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ::http::uri::PathAndQuery;
 use ::http::{HeaderValue, Method, StatusCode, Version};
 
 use super::Headers;
@@ -24,9 +25,9 @@ pub(in crate::observe) struct Entry {
     pub(in crate::observe) client: SocketAddr,
     pub(in crate::observe) forwarded_for: Option<HeaderValue>,
     pub(in crate::observe) user: Option<Box<str>>,
-    pub(in crate::observe) host: Arc<str>,
+    pub(in crate::observe) host: HeaderValue,
     pub(in crate::observe) method: Method,
-    pub(in crate::observe) target: Arc<str>,
+    pub(in crate::observe) target: PathAndQuery,
     pub(in crate::observe) keep_query: bool,
     pub(in crate::observe) version: Version,
     pub(in crate::observe) tls: Option<TlsConnection>,
@@ -90,13 +91,13 @@ impl Entry {
                 .origin
                 .map(|origin| Value::Integer(origin.status.as_u16().into())),
             F::Overhead => Some(nanoseconds(self.overhead())),
-            F::RequestAddr => self.host_part(&self.host),
+            F::RequestAddr => self.host_part(self.host()),
             F::RequestContentSize => Some(Value::Integer(self.request_bytes)),
             F::RequestCount => Some(Value::Integer(self.count)),
-            F::RequestHost => self.host_part(split_host_port(&self.host).0),
+            F::RequestHost => self.host_part(split_host_port(self.host()).0),
             F::RequestMethod => Some(self.method.as_str().into()),
             F::RequestPath => Some(self.path().into()),
-            F::RequestPort => self.host_part(split_host_port(&self.host).1),
+            F::RequestPort => self.host_part(split_host_port(self.host()).1),
             F::RequestProtocol => Some(protocol(self.version).into()),
             F::RequestScheme => Some(if self.tls.is_some() { "https" } else { "http" }.into()),
             F::RetryAttempts => Some(Value::Integer(self.retries.into())),
@@ -125,6 +126,10 @@ impl Entry {
         Some(subject.into())
     }
 
+    fn host(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
+    }
+
     fn host_part<'a>(&self, part: &'a str) -> Option<Value<'a>> {
         (!self.host.is_empty()).then(|| part.into())
     }
@@ -135,12 +140,11 @@ impl Entry {
     }
 
     fn path(&self) -> &str {
+        let target = self.target.as_str();
         if self.keep_query {
-            return &self.target;
+            return target;
         }
-        self.target
-            .split_once('?')
-            .map_or(&*self.target, |(path, _)| path)
+        target.split_once('?').map_or(target, |(path, _)| path)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]

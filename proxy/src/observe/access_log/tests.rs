@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Instant, UNIX_EPOCH};
 
+use ::http::uri::PathAndQuery;
 use ::http::{Method, Version, header};
 
 use super::*;
@@ -23,9 +24,9 @@ fn entry() -> Entry {
         client: "192.0.2.1:5000".parse().unwrap(),
         forwarded_for: None,
         user: None,
-        host: "example.com:8443".into(),
+        host: HeaderValue::from_static("example.com:8443"),
         method: Method::GET,
-        target: "/a?b=c".into(),
+        target: PathAndQuery::from_static("/a?b=c"),
         keep_query: true,
         version: Version::HTTP_11,
         tls: None,
@@ -141,7 +142,7 @@ fn what_a_request_has_not_is_left_out() {
     let mut entry = entry();
     entry.origin = None;
     entry.router = None;
-    entry.host = "".into();
+    entry.host = HeaderValue::from_static("");
     entry.keep_query = false;
     let value = json(&entry);
     assert_eq!(value["RequestPath"], "/a");
@@ -164,7 +165,7 @@ fn hostile_values_stay_in_their_place() {
     let mut entry = entry();
     entry.forwarded_for = Some(hostile.clone());
     entry.user = Some("ann \"\n[x]".into());
-    entry.target = "/\"\\\u{2028}".into();
+    entry.target = "/\"\\\u{2028}".parse().unwrap();
     entry.request_headers = vec![
         (header::USER_AGENT, hostile.clone()),
         (header::USER_AGENT, HeaderValue::from_static("b")),

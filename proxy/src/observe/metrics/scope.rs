@@ -1,19 +1,21 @@
 //! Counters of one entry point, router or service, ready for the hot path.
 //!
-//! For each combination of status, method and protocol there is one row of
-//! handles. Rows stand in a small sorted table that is copied when a new
-//! combination turns up, and otherwise only read: recording takes no lock and
-//! allocates nothing. What clients can vary at will is bounded: methods by a
-//! list, header labels by [`MAX_HEADER_ROWS`].
+//! For each combination of status, method and protocol each worker has a row of
+//! its own, which it alone writes: recording takes no lock, allocates nothing
+//! but a new row, and shares no memory with other workers. A scrape adds the
+//! rows up. What clients can vary at will is bounded: methods by a list, header
+//! labels by [`MAX_HEADER_ROWS`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::http::{HeaderValue, Method, StatusCode};
 use arc_swap::ArcSwap;
-use prometheus::{Histogram, IntCounter};
 
 use super::family::Families;
+use super::table::Table;
 use crate::http::{Protocol, TlsConnection};
 
 /// Most distinct combinations with values of headers; beyond it they count as [`OTHER`].
@@ -66,33 +68,81 @@ pub struct Observation<'a> {
 pub struct Scope {
     families: Arc<Families>,
     labels: Box<[Box<str>]>,
-    rows: ArcSwap<Vec<Arc<Row>>>,
-    tls_rows: ArcSwap<Vec<Arc<TlsRow>>>,
+    rows: Table<Row>,
+    tls_rows: Table<TlsRow>,
     header_rows: ArcSwap<Vec<Arc<HeaderRow>>>,
 }
 
+/// One worker's counters of one outcome.
 #[derive(Debug)]
 struct Row {
+    worker: u32,
     key: RowKey,
-    /// Absent where requests are counted by header values too.
-    requests: Option<IntCounter>,
-    duration: Histogram,
-    request_bytes: IntCounter,
-    response_bytes: IntCounter,
+    /// Requests by duration: one bucket more than there are bounds.
+    durations: Box<[AtomicU64]>,
+    nanoseconds: AtomicU64,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
 }
 
+/// One worker's requests over one kind of TLS.
 #[derive(Debug)]
 struct TlsRow {
+    worker: u32,
     version: &'static str,
     cipher: &'static str,
-    requests: IntCounter,
+    requests: AtomicU64,
 }
 
+/// All workers' requests with certain header values.
 #[derive(Debug)]
 struct HeaderRow {
     key: RowKey,
     values: Box<[HeaderValue]>,
-    requests: IntCounter,
+    requests: AtomicU64,
+}
+
+/// All workers' rows of one outcome together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) durations: Vec<u64>,
+    pub(super) nanoseconds: u64,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+}
+
+impl Counted {
+    pub(super) fn requests(&self) -> u64 {
+        self.durations.iter().sum()
+    }
+
+    fn add(&mut self, row: &Row) {
+        self.durations.resize(row.durations.len(), 0);
+        for (sum, count) in self.durations.iter_mut().zip(&row.durations) {
+            *sum += count.load(Relaxed);
+        }
+        self.nanoseconds += row.nanoseconds.load(Relaxed);
+        self.request_bytes += row.request_bytes.load(Relaxed);
+        self.response_bytes += row.response_bytes.load(Relaxed);
+    }
+}
+
+/// Code, method and protocol under the names of their labels.
+pub(super) type Outcome<'a> = [(&'static str, &'a str); 3];
+
+thread_local! {
+    /// Tells threads apart, for good.
+    static WORKER: u32 = {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.fetch_add(1, Relaxed)
+    };
+}
+
+/// Adds to a counter that only this thread writes.
+fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+    }
 }
 
 /// Status, method and protocol.
@@ -105,11 +155,9 @@ struct RowKey {
 
 impl RowKey {
     fn of(observation: &Observation<'_>) -> Self {
-        let name = observation.method.as_str();
-        let known = METHODS.iter().zip(0..).find(|(known, _)| **known == name);
         Self {
             code: observation.status.as_u16(),
-            method: known.map_or(EXTENSION_METHOD, |(_, index)| index),
+            method: method(observation.method),
             protocol: match observation.protocol {
                 Protocol::Http => 0,
                 Protocol::ServerSentEvents => 1,
@@ -121,6 +169,15 @@ impl RowKey {
     fn method(self) -> &'static str {
         let name = METHODS.get(usize::from(self.method));
         name.copied().unwrap_or("EXTENSION_METHOD")
+    }
+
+    /// The labels that it stands for; `code` is its code as text.
+    fn labels(self, code: &str) -> Outcome<'_> {
+        [
+            ("code", code),
+            ("method", self.method()),
+            ("protocol", self.protocol()),
+        ]
     }
 
     fn protocol(self) -> &'static str {
@@ -135,13 +192,23 @@ impl RowKey {
 /// The place of the last of [`METHODS`].
 const EXTENSION_METHOD: u8 = 10;
 
+/// The place of a method in [`METHODS`].
+fn method(method: &Method) -> u8 {
+    if *method == Method::GET {
+        return 0;
+    }
+    let name = method.as_str();
+    let known = METHODS.iter().zip(0..).find(|(known, _)| **known == name);
+    known.map_or(EXTENSION_METHOD, |(_, index)| index)
+}
+
 impl Scope {
     pub(super) fn new(families: Arc<Families>, labels: &[&str]) -> Self {
         Self {
             families,
             labels: labels.iter().map(|&label| label.into()).collect(),
-            rows: ArcSwap::default(),
-            tls_rows: ArcSwap::default(),
+            rows: Table::new(),
+            tls_rows: Table::new(),
             header_rows: ArcSwap::default(),
         }
     }
@@ -156,91 +223,90 @@ impl Scope {
 
     /// Counts a request.
     pub fn record(&self, observation: &Observation<'_>) {
+        let worker = WORKER.with(|worker| *worker);
         let key = RowKey::of(observation);
-        let rows = self.rows.load();
-        match find_row(&rows, key) {
-            Some(row) => self.count(row, observation),
-            None => self.count(&self.add_row(key), observation),
+        self.count(self.row(worker, key), observation);
+        if !self.families.header_labels.is_empty() {
+            let row = self.header_row(key, observation.header_values);
+            row.requests.fetch_add(1, Relaxed);
         }
         if let Some(tls) = observation.tls {
-            self.count_tls(tls);
+            add(&self.tls_row(worker, tls).requests, 1);
         }
     }
 
     fn count(&self, row: &Row, observation: &Observation<'_>) {
-        match &row.requests {
-            Some(requests) => requests.inc(),
-            None => self
-                .header_row(row.key, observation.header_values)
-                .requests
-                .inc(),
+        let nanoseconds = u64::try_from(observation.duration.as_nanos()).unwrap_or(u64::MAX);
+        let mut limits = self.families.limits.iter();
+        let bucket = limits.position(|limit| nanoseconds <= *limit);
+        let bucket = bucket.map_or_else(|| row.durations.last(), |at| row.durations.get(at));
+        if let Some(bucket) = bucket {
+            add(bucket, 1);
         }
-        row.duration.observe(observation.duration.as_secs_f64());
-        row.request_bytes.inc_by(observation.request_bytes);
-        row.response_bytes.inc_by(observation.response_bytes);
+        add(&row.nanoseconds, nanoseconds);
+        add(&row.request_bytes, observation.request_bytes);
+        add(&row.response_bytes, observation.response_bytes);
     }
 
-    fn add_row(&self, key: RowKey) -> Arc<Row> {
-        let added = Arc::new(self.new_row(key));
-        self.rows.rcu(|rows| {
-            let mut rows = Vec::clone(rows);
-            if let Err(index) = rows.binary_search_by_key(&key, |row| row.key) {
-                rows.insert(index, Arc::clone(&added));
-            }
-            rows
-        });
-        added
-    }
-
-    fn new_row(&self, key: RowKey) -> Row {
-        let code = key.code.to_string();
-        let labels = self.outcome_labels(&code, key);
-        let families = &self.families;
-        Row {
+    fn row(&self, worker: u32, key: RowKey) -> &Row {
+        let number = usize::from(key.code) + worker as usize;
+        let is = |row: &Row| row.worker == worker && row.key == key;
+        self.rows.find_or_add(number, is, || Row {
+            worker,
             key,
-            requests: (families.header_labels == 0)
-                .then(|| families.requests.with_label_values(&labels)),
-            duration: families.duration.with_label_values(&labels),
-            request_bytes: families.request_bytes.with_label_values(&labels),
-            response_bytes: families.response_bytes.with_label_values(&labels),
-        }
+            durations: (0..=self.families.limits.len())
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+            nanoseconds: AtomicU64::new(0),
+            request_bytes: AtomicU64::new(0),
+            response_bytes: AtomicU64::new(0),
+        })
     }
 
-    fn outcome_labels<'a>(&'a self, code: &'a str, key: RowKey) -> Vec<&'a str> {
-        let mut labels = vec![code, key.method(), key.protocol()];
-        labels.extend(self.labels.iter().map(|label| &**label));
-        labels
-    }
-
-    fn count_tls(&self, tls: &TlsConnection) {
-        let rows = self.tls_rows.load();
-        match find_tls_row(&rows, tls) {
-            Some(row) => row.requests.inc(),
-            None => self.add_tls_row(tls).requests.inc(),
-        }
-    }
-
-    fn add_tls_row(&self, tls: &TlsConnection) -> Arc<TlsRow> {
-        let labels = self.tls_labels(tls.version, tls.cipher);
-        let added = Arc::new(TlsRow {
+    fn tls_row(&self, worker: u32, tls: &TlsConnection) -> &TlsRow {
+        let is = |row: &TlsRow| {
+            row.worker == worker && row.cipher == tls.cipher && row.version == tls.version
+        };
+        self.tls_rows.find_or_add(worker as usize, is, || TlsRow {
+            worker,
             version: tls.version,
             cipher: tls.cipher,
-            requests: self.families.tls.with_label_values(&labels),
-        });
-        self.tls_rows.rcu(|rows| {
-            let mut rows = Vec::clone(rows);
-            if find_tls_row(&rows, tls).is_none() {
-                rows.push(Arc::clone(&added));
-            }
-            rows
-        });
-        added
+            requests: AtomicU64::new(0),
+        })
     }
 
-    fn tls_labels<'a>(&'a self, version: &'a str, cipher: &'a str) -> Vec<&'a str> {
-        let mut labels = vec![version, cipher];
-        labels.extend(self.labels.iter().map(|label| &**label));
-        labels
+    /// The values of its level's own labels.
+    pub(super) fn labels(&self) -> &[Box<str>] {
+        &self.labels
+    }
+
+    /// What was counted of each outcome; `see` gets its labels with it.
+    pub(super) fn for_each_outcome(&self, mut see: impl FnMut(&Outcome<'_>, &Counted)) {
+        let mut outcomes: BTreeMap<RowKey, Counted> = BTreeMap::new();
+        for row in self.rows.iter() {
+            outcomes.entry(row.key).or_default().add(row);
+        }
+        for (key, counted) in &outcomes {
+            see(&key.labels(&key.code.to_string()), counted);
+        }
+    }
+
+    /// Requests by outcome and header values.
+    pub(super) fn for_each_header_row(&self, mut see: impl FnMut(&Outcome<'_>, &[String], u64)) {
+        for row in self.header_rows.load().iter() {
+            let texts = label_texts(&row.values, self.families.header_labels.len());
+            let code = row.key.code.to_string();
+            see(&row.key.labels(&code), &texts, row.requests.load(Relaxed));
+        }
+    }
+
+    /// Requests by version and cipher suite of TLS.
+    pub(super) fn tls_counts(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let mut counts = BTreeMap::new();
+        for row in self.tls_rows.iter() {
+            *counts.entry((row.version, row.cipher)).or_default() += row.requests.load(Relaxed);
+        }
+        counts
     }
 
     fn header_row(&self, key: RowKey, values: &[HeaderValue]) -> Arc<HeaderRow> {
@@ -252,64 +318,31 @@ impl Scope {
         if is_short && rows.len() < MAX_HEADER_ROWS {
             return self.add_header_row(key, values.into());
         }
-        let other = vec![HeaderValue::from_static(OTHER); self.families.header_labels];
+        let other = vec![HeaderValue::from_static(OTHER); self.families.header_labels.len()];
         find_header_row(&rows, key, &other)
             .unwrap_or_else(|| self.add_header_row(key, other.into()))
     }
 
     fn add_header_row(&self, key: RowKey, values: Box<[HeaderValue]>) -> Arc<HeaderRow> {
-        let code = key.code.to_string();
-        let texts = label_texts(&values, self.families.header_labels);
-        let mut labels = self.outcome_labels(&code, key);
-        labels.extend(texts.iter().map(String::as_str));
         let added = Arc::new(HeaderRow {
             key,
-            requests: self.families.requests.with_label_values(&labels),
+            requests: AtomicU64::new(0),
             values,
         });
+        let mut found = Arc::clone(&added);
         self.header_rows.rcu(|rows| {
             let mut rows = Vec::clone(rows);
-            if find_header_row(&rows, key, &added.values).is_none() {
-                rows.push(Arc::clone(&added));
+            match find_header_row(&rows, key, &added.values) {
+                Some(row) => found = row,
+                None => {
+                    rows.push(Arc::clone(&added));
+                    found = Arc::clone(&added);
+                }
             }
             rows
         });
-        added
+        found
     }
-
-    /// Removes all series of this scope. Nobody may record in it afterwards.
-    pub(super) fn remove(&self) {
-        for row in self.rows.swap(Arc::default()).iter() {
-            let code = row.key.code.to_string();
-            let labels = self.outcome_labels(&code, row.key);
-            let _ = self.families.requests.remove_label_values(&labels);
-            let _ = self.families.duration.remove_label_values(&labels);
-            let _ = self.families.request_bytes.remove_label_values(&labels);
-            let _ = self.families.response_bytes.remove_label_values(&labels);
-        }
-        for row in self.tls_rows.swap(Arc::default()).iter() {
-            let labels = self.tls_labels(row.version, row.cipher);
-            let _ = self.families.tls.remove_label_values(&labels);
-        }
-        for row in self.header_rows.swap(Arc::default()).iter() {
-            let code = row.key.code.to_string();
-            let texts = label_texts(&row.values, self.families.header_labels);
-            let mut labels = self.outcome_labels(&code, row.key);
-            labels.extend(texts.iter().map(String::as_str));
-            let _ = self.families.requests.remove_label_values(&labels);
-        }
-    }
-}
-
-fn find_row(rows: &[Arc<Row>], key: RowKey) -> Option<&Row> {
-    let index = rows.binary_search_by_key(&key, |row| row.key).ok()?;
-    rows.get(index).map(|row| &**row)
-}
-
-fn find_tls_row<'a>(rows: &'a [Arc<TlsRow>], tls: &TlsConnection) -> Option<&'a TlsRow> {
-    rows.iter()
-        .find(|row| row.cipher == tls.cipher && row.version == tls.version)
-        .map(|row| &**row)
 }
 
 fn find_header_row(

@@ -121,12 +121,14 @@ impl ServiceScope {
         }
     }
 
-    /// Removes all series of this service.
+    /// Its requests, if services are measured.
+    pub(super) fn requests(&self) -> Option<&Scope> {
+        self.requests.as_deref()
+    }
+
+    /// Removes the series of this service that the registry shows.
     pub(super) fn remove(&self) {
         let name: &str = &self.name;
-        if let Some(requests) = &self.requests {
-            requests.remove();
-        }
         if let Some(retries) = &self.retries_family {
             let _ = retries.remove_label_values(&[name]);
         }

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::config::startup::{self, AccessLogFormat, Prometheus};
-use crate::http::ConnectionInfo;
+use crate::http::{Body, ConnectionInfo};
 
 struct Harness {
     metrics: Metrics,
@@ -23,9 +23,11 @@ impl Harness {
         };
         let metrics = Metrics::new(&prometheus, false).unwrap();
         let route = Arc::new(RouteScopes {
+            name: "r".into(),
             router: metrics.router("r", "s"),
             service: Some(metrics.service("s")),
             switches,
+            is_internal: false,
         });
         let recorder = Recorder::new(
             "web",
@@ -85,7 +87,11 @@ fn exchange() -> Rc<Exchange> {
         tls: None,
     });
     let (head, ()) = HttpRequest::get("/path").body(()).unwrap().into_parts();
-    Rc::new(Exchange::new(connection, &head, "example.com"))
+    Rc::new(Exchange::new(
+        connection,
+        &head,
+        HeaderValue::from_static("example.com"),
+    ))
 }
 
 fn response(status: u16, body: Body) -> Response {
@@ -199,7 +205,7 @@ fn switches_and_internal_services_are_left_out() {
     assert_eq!(harness.at_entry_point(200), 0.0);
 
     let harness = Harness::new(ObservabilitySwitches::default());
-    harness.exchange.is_internal.set(true);
+    internal().enter(&harness.exchange);
     drop(harness.start().track(response(200, Body::empty())));
     assert_eq!(harness.at_entry_point(200), 0.0);
 }
@@ -235,13 +241,14 @@ fn the_access_log_gets_the_whole_story() {
     let mut origin = response(201, Body::empty());
     let name = HeaderValue::from_static("origin");
     origin.headers_mut().insert("server", name);
-    exchange.note_origin(&origin, Duration::from_millis(3));
+    exchange.note_origin(&origin, exchange.origin_clock());
+    exchange.origin_duration.set(Duration::from_millis(3));
     let mut answer = response(201, Body::empty());
     let seen = HeaderValue::from_static("seen");
     answer.headers_mut().insert("x-down", seen);
     drop(finish.track(answer));
     let silent = exchange_of(&recorder);
-    silent.is_internal.set(true);
+    internal().enter(&silent);
     drop(silent);
     assert!(log.close(Duration::from_secs(10)));
     let text = std::fs::read_to_string(&path).unwrap();
@@ -256,6 +263,14 @@ fn the_access_log_gets_the_whole_story() {
     assert_eq!(value["downstream_X-Down"], "seen");
     assert_eq!(value["request_X-Forwarded-For"], "198.51.100.7");
     assert_eq!(log.dropped().load(Ordering::Relaxed), 0);
+}
+
+/// A router to one of our own services.
+fn internal() -> Arc<RouteScopes> {
+    Arc::new(RouteScopes {
+        is_internal: true,
+        ..RouteScopes::default()
+    })
 }
 
 /// An exchange whose record is written when it is dropped.

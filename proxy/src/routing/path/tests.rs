@@ -166,3 +166,38 @@ fn survives_any_text() {
         routing_path(&clean).unwrap();
     }
 }
+
+#[test]
+fn plain_paths_are_those_that_nobody_changes() {
+    for path in ["/", "/index.html", "/a/b-c_d~e/", "/a:b@c;d=e,f", "/a/b.c"] {
+        assert!(is_plain_path(path), "{path}");
+    }
+    for path in [
+        "",
+        "*",
+        "a",
+        "//",
+        "/a//b",
+        "/.",
+        "/a/..",
+        "/.well-known",
+        "/%41",
+        "/a b",
+        "/\u{e4}",
+        "/a#",
+        "/\"",
+        "/\u{7f}",
+    ] {
+        assert!(!is_plain_path(path), "{path}");
+    }
+    // Whatever is called plain must come out of everything as it went in.
+    for first in 0..=0x7f_u8 {
+        for second in 0..=0x7f_u8 {
+            let path = format!("/{}{}/", char::from(first), char::from(second));
+            if is_plain_path(&path) {
+                assert_eq!(sanitize(&normalize(&path).unwrap()), path);
+                assert_eq!(routing_path(&path).unwrap(), path);
+            }
+        }
+    }
+}

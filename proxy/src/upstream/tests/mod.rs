@@ -65,7 +65,8 @@ fn exchange() -> Rc<Exchange> {
         tls: None,
     };
     let (head, ()) = ::http::Request::new(()).into_parts();
-    Rc::new(Exchange::new(Rc::new(connection), &head, "example.org"))
+    let host = HeaderValue::from_static("example.org");
+    Rc::new(Exchange::new(Rc::new(connection), &head, host))
 }
 
 fn request(method: &str, target: &str, body: Body) -> Request {
