@@ -37,13 +37,13 @@ struct Known {
 }
 
 /// Reads the fields at the beginning of `bytes`, up to the empty line. Calls
-/// `note` for each name. How long they are, or nothing unless all is plain.
+/// `note` for each of them. How long they are, or nothing unless all is plain.
 pub(super) fn fields(
     bytes: &Bytes,
     from: usize,
     most: usize,
     headers: &mut HeaderMap,
-    mut note: impl FnMut(&HeaderName),
+    mut note: impl FnMut(&HeaderName, &HeaderValue),
 ) -> Option<usize> {
     KNOWN.with_borrow_mut(|slots| {
         slots.resize_with(SLOTS, Slot::default);
@@ -54,7 +54,7 @@ pub(super) fn fields(
                 return Some(at + 2);
             }
             let (length, name, value) = read(slots, bytes, rest)?;
-            note(&name);
+            note(&name, &value);
             headers.append(name, value);
             at += length;
         }
@@ -139,7 +139,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let mut names = 0;
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        let length = fields(&bytes, 0, 4, &mut headers, |_| names += 1)?;
+        let length = fields(&bytes, 0, 4, &mut headers, |_, _| names += 1)?;
         assert_eq!(names, headers.len());
         let shown = headers.iter().map(|(name, value)| {
             let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
