@@ -16,6 +16,7 @@ mod pool;
 mod request;
 mod response;
 mod shared;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod transport;

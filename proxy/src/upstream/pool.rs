@@ -1,7 +1,8 @@
 //! The connections of this worker: idle ones, and those that requests share.
 //!
 //! One pool for each thread, so nothing in it is ever locked; only the number
-//! of idle connections is counted over all of them. Kept in order of last use,
+//! of idle connections is counted over all of them, and those that one worker
+//! has too many of are there for all. Kept in order of last use,
 //! the youngest taken first. A sweep each second closes what is too old or was
 //! closed by its server, and ends when there is nothing left.
 
@@ -16,11 +17,16 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
+use super::address::Scheme;
 use super::http1::Connection;
 use super::http2::{Dial, Multiplexed};
 use super::shared::Shared;
+use super::wire::is_socket_silent;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Idle connections to one server that a worker keeps for itself.
+const OWN_IDLE: usize = 4;
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
@@ -98,11 +104,33 @@ impl Host {
             }
             is_open
         });
+        self.give_away(now);
+        let closed = self
+            .shared
+            .spares
+            .sort_out(|spare| !spare.is_over(now, age) && is_socket_silent(&spare.socket));
+        (0..closed).for_each(|_| self.shared.remove_idle());
         self.multiplexed.retain(|one| !one.is_over(now, age, limit));
     }
 
+    /// Lets other workers have what this one has not needed for a while.
+    fn give_away(&mut self, now: Instant) {
+        if self.shared.url.scheme() != Scheme::Http {
+            return;
+        }
+        let surplus = self.idle.len().saturating_sub(OWN_IDLE);
+        let is_rested = |idle: &&Idle| now.duration_since(idle.since) >= SWEEP_EVERY;
+        let count = self.idle.iter().take(surplus).take_while(is_rested).count();
+        for Idle { connection, since } in self.idle.drain(..count) {
+            connection.give_away(since);
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        self.idle.is_empty() && self.multiplexed.is_empty() && self.dial.is_none()
+        self.shared.spares.is_empty()
+            && self.idle.is_empty()
+            && self.multiplexed.is_empty()
+            && self.dial.is_none()
     }
 }
 
@@ -127,10 +155,13 @@ pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection>
     let now = Instant::now();
     let limit = (!can_repeat).then(|| shared.patience.sure(now));
     loop {
+        let Some(idle) = pop(shared, now, limit) else {
+            return take_spare(shared, now, limit);
+        };
         let Idle {
             mut connection,
             since,
-        } = pop(shared, now, limit)?;
+        } = idle;
         connection.wake();
         let idle_for = now.saturating_duration_since(since);
         if connection.is_silent(!can_repeat && idle_for > SURELY_SILENT) {
@@ -139,6 +170,29 @@ pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection>
         }
         shared.patience.note_close(idle_for, now);
     }
+}
+
+/// Takes one that another worker does not need.
+fn take_spare(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Connection> {
+    // All of them have rested for longer than is sure.
+    while limit.is_none()
+        && let Some(spare) = shared.spares.take()
+    {
+        let idle_for = now.saturating_duration_since(spare.since);
+        let is_over = spare.is_over(now, shared.age());
+        let is_silent = is_socket_silent(&spare.socket);
+        let Ok(mut connection) = Connection::take_up(spare, shared) else {
+            continue;
+        };
+        if !is_over && is_silent {
+            connection.reused_after = Some(idle_for);
+            return Some(connection);
+        }
+        if !is_over {
+            shared.patience.note_close(idle_for, now);
+        }
+    }
+    None
 }
 
 fn pop(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Idle> {

@@ -97,7 +97,7 @@ pub(super) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Pro
     Ok(length)
 }
 
-fn parse_length(digits: &[u8]) -> Option<u64> {
+pub(super) fn parse_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

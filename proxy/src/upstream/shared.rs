@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Scheme, ServerUrl};
+use super::spare::Spares;
 use super::transport::Transport;
 
 /// A server's settings and counters. Connections hold on to it; nothing in it
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     /// Ends the wait for new connections once nobody is to use the server any more.
     pub(super) gone: CancellationToken,
     pub(super) patience: Patience,
+    pub(super) spares: Spares,
 }
 
 /// Connections to one server since the start.
@@ -53,6 +55,7 @@ impl Shared {
             is_http1: AtomicBool::new(false),
             gone: CancellationToken::new(),
             patience: Patience::new(),
+            spares: Spares::default(),
         }
     }
 

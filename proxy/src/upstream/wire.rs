@@ -6,6 +6,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -40,10 +41,10 @@ impl Wire {
     /// is asked if the event loop has heard of anything, or with `is_careful`.
     pub(super) fn is_silent(&mut self, is_careful: bool) -> bool {
         match self {
-            Self::Plain(stream) if is_careful => is_nothing(&peek(stream)),
+            Self::Plain(stream) if is_careful => is_socket_silent(stream),
             Self::Plain(stream) => is_nothing(&stream.try_io(Interest::READABLE, || peek(stream))),
             Self::Tls(stream) => {
-                (!is_careful || is_nothing(&peek(stream.get_ref().0))) && is_tls_silent(stream)
+                (!is_careful || is_socket_silent(stream.get_ref().0)) && is_tls_silent(stream)
             }
         }
     }
@@ -57,7 +58,12 @@ fn is_tls_silent(stream: &mut TlsStream<TcpStream>) -> bool {
         .is_pending()
 }
 
-fn peek(socket: &TcpStream) -> io::Result<usize> {
+/// Whether nothing has come on a socket, by the kernel's own word.
+pub(super) fn is_socket_silent(socket: &impl AsFd) -> bool {
+    is_nothing(&peek(socket))
+}
+
+fn peek(socket: &impl AsFd) -> io::Result<usize> {
     SockRef::from(socket).peek(&mut [MaybeUninit::uninit()])
 }
 

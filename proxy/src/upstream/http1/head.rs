@@ -15,7 +15,7 @@ use bytes::Bytes;
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
 
-use super::super::response::{bad, content_length, is_only_chunked};
+use super::super::response::{bad, content_length, is_only_chunked, parse_length};
 use super::chunked::Decoder;
 use super::memo;
 use crate::http::{ErrorKind, ProxyError};
@@ -61,23 +61,26 @@ pub(super) struct Terms {
     pub(super) keep_for: Option<Duration>,
 }
 
-/// Which of the headers that concern us there are.
+/// What the headers that concern us say, noted on the way.
 #[derive(Debug, Default)]
 struct Seen {
-    length: bool,
+    lengths: u32,
+    /// The last of the lengths, if it is plain.
+    length: Option<u64>,
     coding: bool,
-    connection: bool,
+    close: bool,
     keep_alive: bool,
 }
 
 impl Seen {
-    fn note(&mut self, name: &HeaderName) {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
         if name == CONTENT_LENGTH {
-            self.length = true;
+            self.lengths += 1;
+            self.length = parse_length(value.as_bytes());
         } else if name == TRANSFER_ENCODING {
             self.coding = true;
         } else if name == CONNECTION {
-            self.connection = true;
+            self.close |= says_close(value);
         } else if name == KEEP_ALIVE {
             self.keep_alive = true;
         }
@@ -109,7 +112,9 @@ fn parse_usual(bytes: &Bytes, headers: &mut HeaderMap) -> Option<Head> {
     };
     let mut seen = Seen::default();
     headers.clear();
-    let length = memo::fields(bytes, length, MAX_HEADERS, headers, |name| seen.note(name))?;
+    let length = memo::fields(bytes, length, MAX_HEADERS, headers, |name, value| {
+        seen.note(name, value);
+    })?;
     Some(Head {
         status,
         reason: None,
@@ -158,7 +163,7 @@ fn fill(
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(bad("a header that is none"));
         };
-        seen.note(&name);
+        seen.note(&name, &value);
         headers.append(name, value);
     }
     Ok(seen)
@@ -173,7 +178,6 @@ impl Head {
         headers: &mut HeaderMap,
     ) -> Result<Terms, ProxyError> {
         let (framing, is_clear) = self.framing(method, headers)?;
-        let is_closing = self.seen.connection && says_close(headers);
         let is_endless = matches!(framing, Framing::Close);
         let keep_for = if self.seen.keep_alive {
             keep_alive(headers)
@@ -182,7 +186,7 @@ impl Head {
         };
         Ok(Terms {
             framing,
-            is_reusable: self.is_current && is_clear && !is_closing && !is_endless,
+            is_reusable: self.is_current && is_clear && !self.seen.close && !is_endless,
             keep_for,
         })
     }
@@ -212,11 +216,13 @@ impl Head {
         }
         let mut is_clear = true;
         let mut length = None;
-        if self.seen.coding && self.seen.length {
+        if self.seen.coding && self.seen.lengths > 0 {
             // Chunked rules (RFC 9112 §6.3), but one of its authors is confused.
             headers.remove(CONTENT_LENGTH);
             is_clear = false;
-        } else if self.seen.length {
+        } else if self.seen.lengths == 1 && self.seen.length.is_some() {
+            length = self.seen.length;
+        } else if self.seen.lengths > 0 {
             length = content_length(headers)?;
         }
         let framing = match length {
@@ -229,11 +235,8 @@ impl Head {
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
-    let mut tokens = headers
-        .get_all(CONNECTION)
-        .into_iter()
-        .flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+fn says_close(list: &HeaderValue) -> bool {
+    let mut tokens = list.as_bytes().split(|byte| *byte == b',');
     tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 

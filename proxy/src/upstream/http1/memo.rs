@@ -37,13 +37,13 @@ struct Known {
 }
 
 /// Reads the fields at the beginning of `bytes`, up to the empty line. Calls
-/// `note` for each name. How long they are, or nothing unless all is plain.
+/// `note` for each of them. How long they are, or nothing unless all is plain.
 pub(super) fn fields(
     bytes: &Bytes,
     from: usize,
     most: usize,
     headers: &mut HeaderMap,
-    mut note: impl FnMut(&HeaderName),
+    mut note: impl FnMut(&HeaderName, &HeaderValue),
 ) -> Option<usize> {
     KNOWN.with_borrow_mut(|slots| {
         slots.resize_with(SLOTS, Slot::default);
@@ -53,9 +53,8 @@ pub(super) fn fields(
             if rest.starts_with(b"\r\n") {
                 return Some(at + 2);
             }
-            let slot = slots.get_mut(place(rest)?)?;
-            let (length, name, value) = slot.read(bytes, rest)?;
-            note(&name);
+            let (length, name, value) = read(slots, bytes, rest)?;
+            note(&name, &value);
             headers.append(name, value);
             at += length;
         }
@@ -72,33 +71,55 @@ fn place(rest: &[u8]) -> Option<usize> {
     usize::try_from(hash >> 26).ok()
 }
 
-impl Slot {
-    /// Reads the line at the beginning of `rest`, which is a part of `bytes`.
-    fn read(&mut self, bytes: &Bytes, rest: &[u8]) -> Option<(usize, HeaderName, HeaderValue)> {
-        if let Some(known) = &self.known
+/// Reads the line at the beginning of `rest`, which is a part of `bytes`.
+fn read(
+    slots: &mut [Slot],
+    bytes: &Bytes,
+    rest: &[u8],
+) -> Option<(usize, HeaderName, HeaderValue)> {
+    let place = place(rest)?;
+    // Two lines of one head may fall into one place.
+    let places = [place, place ^ 1];
+    for place in places {
+        let slot = slots.get_mut(place)?;
+        if let Some(known) = &slot.known
             && rest.starts_with(&known.line)
         {
-            self.misses = 0;
+            slot.misses = 0;
             return Some((known.line.len(), known.name.clone(), known.value.clone()));
         }
-        let length = memchr::memchr(b'\n', rest)? + 1;
-        let line = rest.get(..length)?;
-        let text = line.strip_suffix(b"\r\n")?;
-        let (name, value) = text.split_at_checked(memchr::memchr(b':', text)?)?;
-        let value = trim(value.strip_prefix(b":")?);
-        let name = HeaderName::from_bytes(name).ok()?;
+    }
+    let length = memchr::memchr(b'\n', rest)? + 1;
+    let line = rest.get(..length)?;
+    let text = line.strip_suffix(b"\r\n")?;
+    let (name, value) = text.split_at_checked(memchr::memchr(b':', text)?)?;
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = trim(value.strip_prefix(b":")?);
+    let shared = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
+    if length <= LONGEST && name != SET_COOKIE {
+        for place in places {
+            if slots.get_mut(place)?.learn(line, &name, value) {
+                break;
+            }
+        }
+    }
+    Some((length, name, shared))
+}
+
+impl Slot {
+    /// Keeps a line, if what is here has not been seen for a while.
+    fn learn(&mut self, line: &[u8], name: &HeaderName, value: &[u8]) -> bool {
         self.misses = self.misses.saturating_add(1);
         let is_free = self.known.is_none() || self.misses >= STUBBORN;
-        if is_free && length <= LONGEST && name != SET_COOKIE {
+        if is_free && let Ok(value) = HeaderValue::from_bytes(value) {
             self.misses = 0;
             self.known = Some(Known {
                 line: line.into(),
                 name: name.clone(),
-                value: HeaderValue::from_bytes(value).ok()?,
+                value,
             });
         }
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
-        Some((length, name, value))
+        is_free
     }
 }
 
@@ -114,11 +135,11 @@ fn trim(mut value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<(usize, Vec<(String, String)>)> {
+    fn parsed(text: &str) -> Option<(usize, Vec<(String, String)>)> {
         let mut headers = HeaderMap::new();
         let mut names = 0;
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        let length = fields(&bytes, 0, 4, &mut headers, |_| names += 1)?;
+        let length = fields(&bytes, 0, 4, &mut headers, |_, _| names += 1)?;
         assert_eq!(names, headers.len());
         let shown = headers.iter().map(|(name, value)| {
             let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
@@ -137,7 +158,7 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         for _ in 0..3 {
-            let (length, fields) = read(text).unwrap();
+            let (length, fields) = parsed(text).unwrap();
             assert_eq!(length, text.len() - 4);
             assert_eq!(fields, expected);
         }
@@ -148,7 +169,7 @@ mod tests {
         for value in ["abcdef", "abc", "abcdefgh", "abcdef", "abcdxx"] {
             for _ in 0..STUBBORN {
                 let text = format!("X-Value-Of: {value}\r\n\r\n");
-                let (_, fields) = read(&text).unwrap();
+                let (_, fields) = parsed(&text).unwrap();
                 assert_eq!(fields, [("x-value-of".to_owned(), value.to_owned())]);
             }
         }
@@ -156,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_not_plain_is_left_to_the_parser() {
-        read("X-Plain: value\r\n\r\nand more").unwrap();
+        parsed("X-Plain: value\r\n\r\nand more").unwrap();
         let table = [
             "",
             "\n\nand some more bytes",
@@ -173,7 +194,7 @@ mod tests {
             "X-Plain: value\r\nX-Plain: value\r\nX-Plain: value\r\nX-Plain: value\r\nX-Plain: value\r\n\r\n",
         ];
         for text in table {
-            assert_eq!(read(text), None, "{text:?}");
+            assert_eq!(parsed(text), None, "{text:?}");
         }
     }
 }

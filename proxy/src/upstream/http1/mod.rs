@@ -23,10 +23,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub(super) use self::encode::has_usually_a_body;
 pub(super) use self::exchange::exchange;
 use super::shared::Shared;
+use super::spare::Spare;
 use super::wire::Wire;
 
 /// A connection. Dropping it closes it.
@@ -34,13 +37,40 @@ pub(super) struct Connection {
     wire: Wire,
     /// What was read and not used up yet. Without memory while idle.
     buffer: BytesMut,
-    shared: Arc<Shared>,
+    shared: Share,
     /// How long it may be idle.
     pub(super) keep_for: Option<Duration>,
     /// How long it was idle before the request at hand, unless it is new.
     pub(super) reused_after: Option<Duration>,
     pub(super) age: u32,
+}
+
+/// A connection's part in its server's counts.
+struct Share {
+    shared: Arc<Shared>,
     is_idle: bool,
+}
+
+impl Share {
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.is_idle) {
+            self.shared.remove_idle();
+        }
+    }
+}
+
+impl std::ops::Deref for Share {
+    type Target = Arc<Shared>;
+
+    fn deref(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.wake();
+    }
 }
 
 impl Connection {
@@ -50,9 +80,36 @@ impl Connection {
             buffer: BytesMut::new(),
             keep_for: shared.transport.idle_timeout,
             age: shared.age(),
-            shared,
+            shared: Share {
+                shared,
+                is_idle: false,
+            },
             reused_after: None,
-            is_idle: false,
+        }
+    }
+
+    /// Takes a spare connection up, which is counted as idle until now.
+    pub(super) fn take_up(spare: Spare, shared: &Arc<Shared>) -> io::Result<Self> {
+        shared.remove_idle();
+        let wire = Wire::Plain(TcpStream::from_std(spare.socket)?);
+        let mut connection = Self::new(wire, Arc::clone(shared));
+        connection.keep_for = spare.keep_for;
+        connection.age = spare.age;
+        Ok(connection)
+    }
+
+    /// Gives an idle connection to whoever needs one. It stays counted.
+    pub(super) fn give_away(mut self, since: Instant) {
+        if let Wire::Plain(stream) = self.wire
+            && let Ok(socket) = stream.into_std()
+            && std::mem::take(&mut self.shared.is_idle)
+        {
+            self.shared.spares.give(Spare {
+                socket,
+                since,
+                keep_for: self.keep_for,
+                age: self.age,
+            });
         }
     }
 
@@ -73,15 +130,13 @@ impl Connection {
     /// Counts it as idle, if there may be one more.
     pub(super) fn rest(&mut self) -> bool {
         self.buffer = BytesMut::new();
-        self.is_idle = self.is_idle || self.shared.add_idle();
-        self.is_idle
+        self.shared.is_idle = self.shared.is_idle || self.shared.add_idle();
+        self.shared.is_idle
     }
 
     /// Counts it as idle no more.
     pub(super) fn wake(&mut self) {
-        if std::mem::take(&mut self.is_idle) {
-            self.shared.remove_idle();
-        }
+        self.shared.wake();
     }
 
     /// Reads once, in the end at least a byte unless the server has closed. At
@@ -92,11 +147,5 @@ impl Connection {
             self.buffer.reserve(room);
         }
         pin!(self.wire.read_buf(&mut self.buffer)).poll(cx)
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.wake();
     }
 }

@@ -250,6 +250,103 @@ async fn idle_connections_are_closed_in_time() {
     .await;
 }
 
+/// Opens `count` connections at once, and leaves them idle.
+async fn open_many(server: &Server, upstream: &Upstream, count: usize) -> Vec<Peer> {
+    let requests = (0..count).map(|_| upstream.send(get(), Reuse::Allowed));
+    let serve = async {
+        let mut peers = Vec::new();
+        for _ in 0..count {
+            peers.push(server.accept().await);
+        }
+        for peer in &mut peers {
+            peer.answer(OK).await;
+        }
+        peers
+    };
+    let (answers, peers) = tokio::join!(futures_util::future::join_all(requests), serve);
+    for answer in answers {
+        text(answer.unwrap()).await.unwrap();
+    }
+    peers
+}
+
+/// What another worker does with the same server.
+fn on_another_worker(upstream: &Arc<Upstream>, requests: usize) -> std::thread::JoinHandle<()> {
+    let upstream = Arc::clone(upstream);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(local(async {
+            for _ in 0..requests {
+                let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                assert_eq!(text(answer).await.unwrap(), "ok");
+            }
+        }));
+    })
+}
+
+#[tokio::test]
+async fn what_one_worker_does_not_need_another_takes() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let upstream = Arc::new(upstream);
+        let mut peers = open_many(&server, &upstream, 6).await;
+        assert_eq!(upstream.connections().idle, 6);
+        let_pass(Duration::from_secs(2)).await;
+        // Two become spare, and are still counted; one of them closes.
+        until(|| !upstream.shared.spares.is_empty()).await;
+        assert_eq!(upstream.connections().idle, 6);
+        peers.remove(1);
+        let other = on_another_worker(&upstream, 3);
+        for _ in 0..3 {
+            peers[0].answer(OK).await;
+        }
+        until(|| other.is_finished()).await;
+        other.join().unwrap();
+        let counts = upstream.connections();
+        // The other worker has ended, and what it had with it.
+        assert_eq!((counts.opened, counts.reused, counts.idle), (6, 3, 4));
+        assert!(peers[0].is_closed().await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn spare_connections_are_closed_in_time() {
+    local(async {
+        for how in ["retired", "old", "fin"] {
+            let server = Server::start().await;
+            let settings =
+                with_timeouts(|timeouts| timeouts.idle_conn_timeout = Interval::from_secs(5));
+            let url = ServerUrl::parse(&server.url("http")).unwrap();
+            let upstream = Upstream::new(url, transport(&settings));
+            let mut peers = open_many(&server, &upstream, 5).await;
+            let_pass(Duration::from_secs(2)).await;
+            until(|| !upstream.shared.spares.is_empty()).await;
+            let mut spare = peers.remove(0);
+            match how {
+                "retired" => upstream.retire(),
+                "fin" => spare.0.shutdown().await.unwrap(),
+                _ => let_pass(Duration::from_secs(3)).await,
+            }
+            let_pass(Duration::from_secs(1)).await;
+            assert!(spare.is_closed().await, "{how}");
+            let idle = upstream.connections().idle;
+            assert_eq!(idle, if how == "fin" { 4 } else { 0 }, "{how}");
+            assert!(upstream.shared.spares.is_empty(), "{how}");
+        }
+    })
+    .await;
+}
+
+async fn until(mut is_true: impl FnMut() -> bool) {
+    while !is_true() {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn idle_connections_are_limited() {
     local(async {
