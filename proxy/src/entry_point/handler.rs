@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::CONNECTION;
+use ::http::request::Parts;
 use ::http::{HeaderValue, StatusCode, Version};
 use futures_util::FutureExt;
 use http_body::Body as _;
@@ -67,9 +68,8 @@ impl Handler {
                 None => work.await,
             };
             let mut response = match outcome {
-                Ok(response) if may_switch => response,
-                Ok(response) => check_switch(response),
-                Err(_) => self.panicked(),
+                Ok(response) => check_switch(response, may_switch),
+                Err(_) => panicked(&self.connection, self.events.as_ref()),
             };
             self.finish(&mut response, version);
             Ok(response.map(|body| ResponseBody::new(body, ticket)))
@@ -85,19 +85,19 @@ impl Handler {
     fn begin(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> ResponseFuture<'static> {
         let (mut head, body) = request.into_parts();
         let verdict = if self.state.is_refused(ticket.count) {
-            Err(StatusCode::BAD_REQUEST)
+            Err(Refusal::new(StatusCode::BAD_REQUEST))
         } else {
-            validate(&mut head)
+            admit(&self.connection, &mut head)
         };
-        let host = match verdict {
-            Ok(Valid::Request { host }) => host,
-            Ok(Valid::Asterisk) => return at_once(respond::empty(StatusCode::OK)),
-            Err(status) => {
-                self.refuse(head.version);
-                return at_once(respond::status_text(status));
+        let exchange = match verdict {
+            Ok(exchange) => exchange,
+            Err(refusal) => {
+                if refusal.is_fatal {
+                    self.refuse(head.version);
+                }
+                return at_once(refusal.response());
             }
         };
-        let exchange = Rc::new(Exchange::new(Rc::clone(&self.connection), &head, host));
         let body = if body.is_end_stream() {
             Body::empty()
         } else {
@@ -109,14 +109,8 @@ impl Handler {
             exchange,
         };
         let start = AssertUnwindSafe(|| self.service.start(&self.service, request));
-        catch_unwind(start).unwrap_or_else(|_| at_once(self.panicked()))
-    }
-
-    /// The answer where a service panicked.
-    fn panicked(&self) -> Response {
-        error!(entry_point = %self.connection.entry_point, "A service panicked");
-        self.events.panicked();
-        respond::error(&ErrorKind::Internal.into())
+        catch_unwind(start)
+            .unwrap_or_else(|_| at_once(panicked(&self.connection, self.events.as_ref())))
     }
 
     /// After a refusal in HTTP/1 nobody can be sure where the next request begins.
@@ -140,9 +134,59 @@ fn at_once(response: Response) -> ResponseFuture<'static> {
     Box::pin(ready(response))
 }
 
+/// What a request is answered that goes to no service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    /// Whether nobody can be sure where the next request begins.
+    pub(super) is_fatal: bool,
+}
+
+impl Refusal {
+    /// A refusal of a request that may be read in two ways.
+    pub(super) fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            is_fatal: true,
+        }
+    }
+
+    pub(super) fn response(self) -> Response {
+        if self.is_fatal {
+            respond::status_text(self.status)
+        } else {
+            respond::empty(self.status)
+        }
+    }
+}
+
+/// Checks a request's head and begins its exchange.
+pub(super) fn admit(
+    connection: &Rc<ConnectionInfo>,
+    head: &mut Parts,
+) -> Result<Rc<Exchange>, Refusal> {
+    match validate(head) {
+        Ok(Valid::Request { host }) => {
+            Ok(Rc::new(Exchange::new(Rc::clone(connection), head, host)))
+        }
+        Ok(Valid::Asterisk) => Err(Refusal {
+            status: StatusCode::OK,
+            is_fatal: false,
+        }),
+        Err(status) => Err(Refusal::new(status)),
+    }
+}
+
+/// What is answered for a service that panicked.
+pub(super) fn panicked(connection: &ConnectionInfo, events: &dyn ConnectionEvents) -> Response {
+    error!(entry_point = %connection.entry_point, "A service panicked");
+    events.panicked();
+    respond::error(&ErrorKind::Internal.into())
+}
+
 /// Nobody switches protocols unasked.
-fn check_switch(response: Response) -> Response {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+pub(super) fn check_switch(response: Response, may_switch: bool) -> Response {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
         respond::error(&ErrorKind::BadResponse.into())
     } else {
         response
