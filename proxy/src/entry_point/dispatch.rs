@@ -61,13 +61,28 @@ impl Dispatch {
         }
     }
 
+    fn dispatch(&self, mut request: Request) -> ResponseFuture<'static> {
+        let refusal = self.clean_headers(&mut request);
+        let finish = self
+            .recorder
+            .start(&request.exchange, &request.head.headers);
+        let admitted = match refusal {
+            Some(refusal) => Err(Box::new(refusal)),
+            None => self.admit(&mut request),
+        };
+        match admitted {
+            Ok(service) => Box::pin(async move { finish.track(service.call(request).await) }),
+            Err(response) => Box::pin(ready(finish.track(*response))),
+        }
+    }
+
     /// Finds the service of a request, and makes the request ready for it.
-    fn admit(&self, request: &mut Request) -> Result<SharedService, Response> {
+    fn admit(&self, request: &mut Request) -> Result<SharedService, Box<Response>> {
         self.clean_target(request)
-            .map_err(|_| respond::empty(StatusCode::BAD_REQUEST))?;
+            .map_err(|_| Box::new(respond::empty(StatusCode::BAD_REQUEST)))?;
         let snapshot = self.snapshot.load();
         self.route(&snapshot, request)
-            .map_err(|kind| respond::error(&kind.into()))
+            .map_err(|kind| Box::new(respond::error(&kind.into())))
     }
 
     /// Puts the path into the form that rules and servers see.
@@ -160,22 +175,5 @@ impl HttpService for Dispatch {
 
     fn start(&self, _this: &SharedService, request: Request) -> ResponseFuture<'static> {
         self.dispatch(request)
-    }
-}
-
-impl Dispatch {
-    fn dispatch(&self, mut request: Request) -> ResponseFuture<'static> {
-        let refusal = self.clean_headers(&mut request);
-        let finish = self
-            .recorder
-            .start(&request.exchange, &request.head.headers);
-        let admitted = match refusal {
-            Some(refusal) => Err(refusal),
-            None => self.admit(&mut request),
-        };
-        match admitted {
-            Ok(service) => Box::pin(async move { finish.track(service.call(request).await) }),
-            Err(response) => Box::pin(ready(finish.track(response))),
-        }
     }
 }

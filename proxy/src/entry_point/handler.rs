@@ -85,15 +85,15 @@ impl Handler {
         let verdict = if self.state.is_refused(ticket.count) {
             Err(Refusal::new(StatusCode::BAD_REQUEST))
         } else {
-            Ok(())
+            admit(&self.connection, &mut head)
         };
-        let exchange = match verdict.and_then(|()| admit(&self.connection, &mut head)) {
+        let exchange = match verdict {
             Ok(exchange) => exchange,
             Err(refusal) => {
                 if refusal.is_fatal {
                     self.refuse(head.version);
                 }
-                return at_once(refusal.response);
+                return at_once(refusal.response());
             }
         };
         let body = if body.is_end_stream() {
@@ -128,10 +128,14 @@ impl Handler {
     }
 }
 
+pub(super) fn at_once(response: Response) -> ResponseFuture<'static> {
+    Box::pin(ready(response))
+}
+
 /// What a request is answered that goes to no service.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
-    pub(super) response: Response,
+    status: StatusCode,
     /// Whether nobody can be sure where the next request begins.
     pub(super) is_fatal: bool,
 }
@@ -140,8 +144,16 @@ impl Refusal {
     /// A refusal of a request that may be read in two ways.
     pub(super) fn new(status: StatusCode) -> Self {
         Self {
-            response: respond::status_text(status),
+            status,
             is_fatal: true,
+        }
+    }
+
+    pub(super) fn response(self) -> Response {
+        if self.is_fatal {
+            respond::status_text(self.status)
+        } else {
+            respond::empty(self.status)
         }
     }
 }
@@ -156,7 +168,7 @@ pub(super) fn admit(
             Ok(Rc::new(Exchange::new(Rc::clone(connection), head, host)))
         }
         Ok(Valid::Asterisk) => Err(Refusal {
-            response: respond::empty(StatusCode::OK),
+            status: StatusCode::OK,
             is_fatal: false,
         }),
         Err(status) => Err(Refusal::new(status)),
@@ -168,10 +180,6 @@ pub(super) fn panicked(connection: &ConnectionInfo, events: &dyn ConnectionEvent
     error!(entry_point = %connection.entry_point, "A service panicked");
     events.panicked();
     respond::error(&ErrorKind::Internal.into())
-}
-
-pub(super) fn at_once(response: Response) -> ResponseFuture<'static> {
-    Box::pin(ready(response))
 }
 
 /// Nobody switches protocols unasked.

@@ -9,12 +9,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tidegate_shared::listen::{self, ListenAddress};
 use tidegate_shared::shutdown::{self, Shutdown, Stage, Trigger};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::LocalSet;
 use tracing::{error, info};
 
 use super::serve::Settings;
@@ -154,15 +154,13 @@ impl Worker {
     }
 }
 
-/// Serves a worker's share until every entry point has stopped. Each has a task
-/// of its own: what is awaited here is polled whenever anything happens.
+/// Serves a worker's share until every entry point has stopped.
 async fn serve_all(share: Vec<Bound>, shutdown: Shutdown) -> io::Result<()> {
     let mut loops = Vec::new();
     for Bound { settings, listener } in share {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let run = accept::run(settings, listener, shutdown.clone());
-        loops.push(spawn_local(run));
+        loops.push(accept::run(settings, listener, shutdown.clone()));
     }
-    try_join_all(loops).await.map_err(io::Error::other)?;
+    join_all(loops).await;
     Ok(())
 }

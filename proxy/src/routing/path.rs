@@ -65,22 +65,34 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, PathError> {
 /// Whether neither [`normalize`] nor [`sanitize`] nor anybody else who looks for
 /// escapes has anything to do. Most paths are plain, and this is one quick look.
 pub fn is_plain_path(path: &str) -> bool {
-    let mut before = 0;
-    let has_nothing = path.bytes().all(|byte| {
-        let is_odd = before == b'/' && matches!(byte, b'/' | b'.');
-        before = byte;
-        !is_odd && LEGAL.get(usize::from(byte)).is_some_and(|legal| *legal)
-    });
-    has_nothing && path.starts_with('/')
+    let mut before = ILLEGAL;
+    for &byte in path.as_bytes() {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(ILLEGAL);
+        if class == ILLEGAL || (before == SLASH && class >= DOT) {
+            return false;
+        }
+        before = class;
+    }
+    path.starts_with('/')
 }
 
-/// [`is_legal`] as a table.
-const LEGAL: [bool; 256] = {
-    let mut table = [false; 256];
+const ILLEGAL: u8 = 0;
+const LEGAL: u8 = 1;
+const DOT: u8 = 2;
+const SLASH: u8 = 3;
+
+/// What [`is_plain_path`] makes of each byte.
+const CLASSES: [u8; 256] = {
+    let mut table = [ILLEGAL; 256];
     let mut byte = 0_u8;
     #[expect(clippy::indexing_slicing, reason = "below 128, as the loop says")]
     while byte < 128 {
-        table[byte as usize] = is_legal(byte);
+        table[byte as usize] = match byte {
+            b'.' => DOT,
+            b'/' => SLASH,
+            _ if is_legal(byte) => LEGAL,
+            _ => ILLEGAL,
+        };
         byte += 1;
     }
     table

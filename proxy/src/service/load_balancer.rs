@@ -54,7 +54,11 @@ impl LoadBalancer {
     }
 
     /// Sends a prepared request until a server answers or there is no point in
-    /// going on. Not an `async fn`, which would keep room for two requests.
+    /// going on.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn would keep room for two requests"
+    )]
     fn forward(
         &self,
         mut request: Request,

@@ -245,7 +245,7 @@ impl Connection<'_> {
             }
             Err(refusal) => {
                 asked.is_last |= refusal.is_fatal;
-                (asked, Err(refusal.response))
+                (asked, Err(refusal.response()))
             }
         }
     }
