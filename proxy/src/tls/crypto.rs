@@ -34,43 +34,87 @@ pub(super) fn has_aes() -> bool {
     }
 }
 
-/// Puts ChaCha20-Poly1305 in front where there is no fast AES. The order is kept otherwise.
+/// Puts suites in the order of Go's server: AES-128 before AES-256, which is no
+/// safer in practice and whose SHA-384 makes a handshake dearer, and
+/// ChaCha20-Poly1305 last, or first where there is no fast AES.
 pub(super) fn prefer(suites: &mut [SupportedCipherSuite], has_aes: bool) {
-    if !has_aes {
-        suites.sort_by_key(|suite| !is_chacha(suite.suite()));
-    }
+    suites.sort_by_key(|suite| match kind(suite.suite()) {
+        Kind::ChaCha if has_aes => 3,
+        Kind::ChaCha => 0,
+        Kind::Aes128 => 1,
+        Kind::Aes256 | Kind::Unknown => 2,
+    });
 }
 
-fn is_chacha(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
+/// Whether a client that offers `suites`, best first, likes ChaCha20-Poly1305
+/// better than AES: most likely it has no fast AES itself.
+pub(super) fn likes_chacha(suites: &[CipherSuite]) -> bool {
+    let mut kinds = suites.iter().map(|suite| kind(*suite));
+    kinds.find(|kind| *kind != Kind::Unknown) == Some(Kind::ChaCha)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Aes128,
+    Aes256,
+    ChaCha,
+    /// Neither end of a connection will agree on it.
+    Unknown,
+}
+
+fn kind(suite: CipherSuite) -> Kind {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Kind::Aes128,
+        CipherSuite::TLS13_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Kind::Aes256,
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
-    )
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Kind::ChaCha,
+        _ => Kind::Unknown,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ordered(has_aes: bool) -> Vec<CipherSuite> {
+    fn ordered(has_aes: bool) -> Vec<Kind> {
         let mut suites = ring::ALL_CIPHER_SUITES.to_vec();
         prefer(&mut suites, has_aes);
-        suites.iter().map(SupportedCipherSuite::suite).collect()
+        suites.iter().map(|suite| kind(suite.suite())).collect()
     }
 
     #[test]
-    fn chacha_comes_first_without_aes_instructions() {
-        let library: Vec<_> = ring::ALL_CIPHER_SUITES
-            .iter()
-            .map(SupportedCipherSuite::suite)
-            .collect();
-        assert_eq!(ordered(true), library);
+    fn the_machine_decides_where_chacha_stands() {
+        let of = |kinds: [Kind; 3]| kinds.map(|kind| [kind; 3]).concat();
+        assert_eq!(
+            ordered(true),
+            of([Kind::Aes128, Kind::Aes256, Kind::ChaCha])
+        );
+        assert_eq!(
+            ordered(false),
+            of([Kind::ChaCha, Kind::Aes128, Kind::Aes256])
+        );
+    }
 
-        let (chacha, aes): (Vec<_>, Vec<_>) = library.into_iter().partition(|s| is_chacha(*s));
-        assert_eq!(chacha.len(), 3);
-        assert_eq!(ordered(false), [chacha, aes].concat());
+    #[test]
+    fn the_first_suite_of_use_tells_what_a_client_likes() {
+        let grease = CipherSuite::Unknown(0x1a1a);
+        let aes = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        let chacha = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+        let rows: [(&[CipherSuite], bool); 5] = [
+            (&[], false),
+            (&[grease], false),
+            (&[aes, chacha], false),
+            (&[chacha, aes], true),
+            (&[grease, chacha, aes], true),
+        ];
+        for (offered, expected) in rows {
+            assert_eq!(likes_chacha(offered), expected, "{offered:?}");
+        }
     }
 
     #[test]

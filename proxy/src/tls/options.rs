@@ -57,9 +57,8 @@ const TICKETS: usize = 1;
 
 /// Builds what a handshake under these options is made with.
 ///
-/// The client's order of cipher suites rules, except on a machine without
-/// instructions for AES: there ChaCha20-Poly1305 is taken if the client knows it
-/// at all, and of the suites that `cipherSuites` lists the first one.
+/// Of the suites that both ends know the one that suits this machine best is
+/// taken, wherever it stands in `cipherSuites`, as in Go.
 ///
 /// `tickets` makes sessions resumable. Options that look at client certificates
 /// never get it: a ticket from elsewhere would resume without showing one.
@@ -105,22 +104,19 @@ fn with_order(
         .filter(|name| name.as_str() != "acme-tls/1")
         .map(|name| name.clone().into_bytes())
         .collect();
-    config.ignore_client_order = !has_aes;
+    config.ignore_client_order = true;
     Ok(config)
 }
 
-/// The provider with only the chosen suites and curves. Those of TLS 1.3 can't be
-/// chosen, so that the machine decides about their order.
+/// The provider with only the chosen suites and curves. Suites of TLS 1.3 can't be chosen.
 fn restrict(
     options: &TlsOptions,
     provider: &CryptoProvider,
     has_aes: bool,
 ) -> Result<CryptoProvider, OptionsError> {
     let mut provider = provider.clone();
-    prefer(&mut provider.cipher_suites, has_aes);
     if !options.cipher_suites.is_empty() {
         let mut suites = TLS13_SUITES.to_vec();
-        prefer(&mut suites, has_aes);
         for name in &options.cipher_suites {
             match suite(name) {
                 Some(suite) => suites.push(suite),
@@ -130,6 +126,7 @@ fn restrict(
         }
         provider.cipher_suites = suites;
     }
+    prefer(&mut provider.cipher_suites, has_aes);
     if !options.curve_preferences.is_empty() {
         provider.kx_groups = options
             .curve_preferences

@@ -145,20 +145,22 @@ fn builds_what_traefik_users_write() {
 }
 
 const AES: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
+const AES_256: CipherSuite = CipherSuite::TLS13_AES_256_GCM_SHA384;
 const CHACHA: CipherSuite = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
 const OLD_AES: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
 const OLD_AES_256: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
 const OLD_CHACHA: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
 
 #[test]
-fn machines_without_aes_instructions_choose_chacha() {
+fn the_suite_is_the_one_that_suits_the_machine() {
     let (new, old) = (&rustls::version::TLS13, &rustls::version::TLS12);
-    let rows: [(_, &[CipherSuite], bool, CipherSuite); 7] = [
-        (new, &[AES, CHACHA], true, AES),
-        (new, &[CHACHA, AES], true, CHACHA),
-        (new, &[AES, CHACHA], false, CHACHA),
-        (new, &[AES], false, AES),
-        (old, &[OLD_AES, OLD_CHACHA], true, OLD_AES),
+    let rows: [(_, &[CipherSuite], bool, CipherSuite); 8] = [
+        (new, &[AES_256, CHACHA, AES], true, AES),
+        (new, &[AES_256, CHACHA], true, AES_256),
+        (new, &[AES_256, AES, CHACHA], false, CHACHA),
+        (new, &[AES_256, AES], false, AES),
+        (old, &[OLD_AES_256, OLD_AES, OLD_CHACHA], true, OLD_AES),
+        (old, &[OLD_AES_256, OLD_CHACHA], true, OLD_AES_256),
         (old, &[OLD_AES, OLD_CHACHA], false, OLD_CHACHA),
         (old, &[OLD_AES], false, OLD_AES),
     ];
@@ -172,7 +174,7 @@ fn machines_without_aes_instructions_choose_chacha() {
 }
 
 #[test]
-fn written_suites_keep_their_order() {
+fn written_suites_are_a_set_without_an_order() {
     let options = TlsOptions {
         cipher_suites: vec![
             "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".to_owned(),
@@ -181,9 +183,9 @@ fn written_suites_keep_their_order() {
         ..TlsOptions::default()
     };
     let (new, old) = (&rustls::version::TLS13, &rustls::version::TLS12);
-    let offered = [OLD_CHACHA, OLD_AES_256];
-    assert_eq!(choose(&options, old, &offered, true), OLD_CHACHA);
-    assert_eq!(choose(&options, old, &offered, false), OLD_AES_256);
+    let offered = [OLD_AES, OLD_CHACHA, OLD_AES_256];
+    assert_eq!(choose(&options, old, &offered, true), OLD_AES_256);
+    assert_eq!(choose(&options, old, &offered, false), OLD_CHACHA);
     assert_eq!(choose(&options, new, &[AES, CHACHA], false), CHACHA);
 }
 
