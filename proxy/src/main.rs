@@ -77,9 +77,9 @@ fn run(loaded: Loaded, log: LogHandle) -> ExitCode {
         info!(file = %file.display(), "Configuration file read");
     }
     loaded.warnings.iter().for_each(app::log_problem);
-    // The control plane needs little, and must not wait for a build of a snapshot.
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
+    // The control plane needs little: one thread, this one. Snapshots are built
+    // and files are read on a blocking thread that goes when it is done.
+    let runtime = Builder::new_current_thread()
         .thread_name("control")
         .enable_all()
         .build();

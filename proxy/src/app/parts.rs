@@ -42,7 +42,7 @@ impl App {
         if let (Some(metrics), Some(log)) = (&metrics, &access_log) {
             metrics.attach_access_log(log);
         }
-        let crypto = Arc::new(rustls::crypto::ring::default_provider());
+        let crypto = Arc::new(crate::tls::provider());
         let registry = Registry::new(crypto)?;
         let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
         let app = Self {

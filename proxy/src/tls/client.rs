@@ -8,15 +8,17 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::ResolvesClientCert;
-use rustls::crypto::ring;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 use tidegate_shared::any_certificate::AnyCertificate;
 
+use super::crypto::provider;
 use crate::config::dynamic::Certificate;
 
 /// Where Linux distributions keep the authorities that they trust.
@@ -112,12 +114,14 @@ impl ClientTls {
 
     /// A configuration that offers `protocols` (ALPN), best first.
     pub fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, ClientTlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(refused("TLS version"))?;
         let builder = match &self.trust {
-            Trust::Usual => builder.with_root_certificates(usual_roots()),
+            Trust::Usual => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(UsualAuthorities(provider))),
             Trust::Only(roots) => builder.with_root_certificates(Arc::clone(roots)),
             Trust::Anyone => builder
                 .dangerous()
@@ -145,7 +149,7 @@ impl Identity {
         let chain = certificates(&pair.cert_file)?;
         let key = private_key(&pair.key_file)?;
         let issuers = chain.iter().filter_map(issuer).collect();
-        let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
+        let key = CertifiedKey::from_der(chain, key, &provider())
             .map_err(refused("client certificate"))?;
         Ok(Self {
             key: Arc::new(key),
@@ -197,10 +201,69 @@ fn refused(what: &'static str) -> impl Fn(rustls::Error) -> ClientTlsError {
     move |source| ClientTlsError::Refused { what, source }
 }
 
-/// The system's authorities, or Mozilla's; read once.
-fn usual_roots() -> Arc<RootCertStore> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    Arc::clone(ROOTS.get_or_init(|| Arc::new(system_roots().unwrap_or_else(mozilla_roots))))
+/// Checks a server's certificate against the usual authorities. They are read
+/// when the first server shows one: most proxies speak TLS to nobody, and well
+/// over a hundred authorities are no small thing to keep for nothing.
+#[derive(Debug)]
+struct UsualAuthorities(Arc<CryptoProvider>);
+
+impl UsualAuthorities {
+    /// The one verifier of the process.
+    fn verifier(&self) -> Result<&'static WebPkiServerVerifier, rustls::Error> {
+        static VERIFIER: OnceLock<Option<Arc<WebPkiServerVerifier>>> = OnceLock::new();
+        let verifier = VERIFIER.get_or_init(|| {
+            let roots = Arc::new(system_roots().unwrap_or_else(mozilla_roots));
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.0))
+                .build()
+                .ok()
+        });
+        verifier
+            .as_deref()
+            .ok_or_else(|| rustls::Error::General("there are no authorities".to_owned()))
+    }
+}
+
+impl ServerCertVerifier for UsualAuthorities {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier()?.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn system_roots() -> Option<RootCertStore> {
@@ -277,8 +340,15 @@ mod tests {
 
     #[test]
     fn a_transport_without_authorities_has_some() {
-        assert!(!usual_roots().is_empty());
         assert!(ClientTls::default().config(&[]).is_ok());
+        let authorities = UsualAuthorities(Arc::new(provider()));
+        let made = rcgen::generate_simple_self_signed(vec!["web".to_owned()]).unwrap();
+        let name = ServerName::try_from("web").unwrap();
+        let verdict =
+            authorities.verify_server_cert(made.cert.der(), &[], &name, &[], UnixTime::now());
+        let refused = rustls::CertificateError::UnknownIssuer;
+        assert_eq!(verdict.unwrap_err(), refused.into());
+        assert!(!mozilla_roots().is_empty());
     }
 
     fn identity(name: &str) -> (Certificate, Vec<u8>) {

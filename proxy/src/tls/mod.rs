@@ -9,12 +9,14 @@ pub mod client;
 pub mod options;
 
 mod certificate;
+mod crypto;
 mod facts;
 mod names;
 mod store;
 mod table;
 
 pub use certificate::{Certificate, CertificateError, generate_default};
+pub use crypto::provider;
 pub use facts::Facts;
 pub use names::cipher_suite_name;
 pub use store::{CertificateStore, StoreBuilder};

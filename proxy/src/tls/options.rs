@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 
 use super::certificate::{CertificateError, read_chain};
+use super::crypto::{has_aes, prefer};
 use super::names::{TLS13_SUITES, curve, is_tls13_suite, suite};
 use super::store::CertificateStore;
 use crate::config::dynamic::{ClientAuth, ClientAuthType, TlsOptions};
@@ -50,7 +51,14 @@ pub enum OptionsError {
     Library(#[from] rustls::Error),
 }
 
+/// Session tickets that a client gets after a full handshake in TLS 1.3. Go's
+/// server sends one, too; each costs three requests for random bytes.
+const TICKETS: usize = 1;
+
 /// Builds what a handshake under these options is made with.
+///
+/// Of the suites that both ends know the one that suits this machine best is
+/// taken, wherever it stands in `cipherSuites`, as in Go.
 ///
 /// `tickets` makes sessions resumable. Options that look at client certificates
 /// never get it: a ticket from elsewhere would resume without showing one.
@@ -63,9 +71,26 @@ pub fn server_config(
     store: Arc<CertificateStore>,
     tickets: Option<Arc<dyn ProducesTickets>>,
 ) -> Result<ServerConfig, OptionsError> {
-    let provider = restrict(options, provider)?;
-    let verifier = verifier(&options.client_auth, &provider)?;
+    let mut config = with_order(options, provider, store, has_aes())?;
     let asks_clients = options.client_auth.client_auth_type != ClientAuthType::NoClientCert;
+    config.send_tls13_tickets = TICKETS;
+    if let Some(tickets) = tickets.filter(|_| !asks_clients && !options.disable_session_tickets) {
+        config.ticketer = tickets;
+    } else if options.disable_session_tickets {
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
+}
+
+/// A configuration for a machine with or without instructions for AES.
+fn with_order(
+    options: &TlsOptions,
+    provider: &CryptoProvider,
+    store: Arc<CertificateStore>,
+    has_aes: bool,
+) -> Result<ServerConfig, OptionsError> {
+    let provider = restrict(options, provider, has_aes)?;
+    let verifier = verifier(&options.client_auth, &provider)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&versions(options)?)?
         .with_client_cert_verifier(verifier)
@@ -79,18 +104,15 @@ pub fn server_config(
         .filter(|name| name.as_str() != "acme-tls/1")
         .map(|name| name.clone().into_bytes())
         .collect();
-    if let Some(tickets) = tickets.filter(|_| !asks_clients && !options.disable_session_tickets) {
-        config.ticketer = tickets;
-    } else if options.disable_session_tickets {
-        config.send_tls13_tickets = 0;
-    }
+    config.ignore_client_order = true;
     Ok(config)
 }
 
-/// The provider with only the chosen suites and curves.
+/// The provider with only the chosen suites and curves. Suites of TLS 1.3 can't be chosen.
 fn restrict(
     options: &TlsOptions,
     provider: &CryptoProvider,
+    has_aes: bool,
 ) -> Result<CryptoProvider, OptionsError> {
     let mut provider = provider.clone();
     if !options.cipher_suites.is_empty() {
@@ -104,6 +126,7 @@ fn restrict(
         }
         provider.cipher_suites = suites;
     }
+    prefer(&mut provider.cipher_suites, has_aes);
     if !options.curve_preferences.is_empty() {
         provider.kx_groups = options
             .curve_preferences
@@ -251,93 +274,4 @@ impl ClientCertVerifier for AnyClientCertificate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tls::{StoreBuilder, generate_default};
-
-    fn build(options: &TlsOptions) -> Result<ServerConfig, OptionsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let default = Arc::new(generate_default(&provider).unwrap());
-        let store = Arc::new(StoreBuilder::default().build(default));
-        server_config(options, &provider, store, None)
-    }
-
-    #[test]
-    fn names_the_key_that_cannot_be_obeyed() {
-        let base = TlsOptions::default;
-        let cases = [
-            (
-                TlsOptions {
-                    min_version: "VersionTLS14".to_owned(),
-                    ..base()
-                },
-                "minVersion",
-            ),
-            (
-                TlsOptions {
-                    max_version: "VersionTLS11".to_owned(),
-                    ..base()
-                },
-                "maxVersion",
-            ),
-            (
-                TlsOptions {
-                    min_version: "VersionTLS13".to_owned(),
-                    max_version: "VersionTLS12".to_owned(),
-                    ..base()
-                },
-                "maxVersion",
-            ),
-            (
-                TlsOptions {
-                    cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA".to_owned()],
-                    ..base()
-                },
-                "cipherSuites",
-            ),
-            (
-                TlsOptions {
-                    curve_preferences: vec!["CurveP521".to_owned()],
-                    ..base()
-                },
-                "curvePreferences",
-            ),
-            (
-                TlsOptions {
-                    client_auth: ClientAuth {
-                        ca_files: Vec::new(),
-                        client_auth_type: ClientAuthType::RequireAndVerifyClientCert,
-                    },
-                    ..base()
-                },
-                "clientAuth.caFiles",
-            ),
-        ];
-        for (options, key) in cases {
-            let error = build(&options).unwrap_err().to_string();
-            assert!(error.contains(key), "{error}");
-        }
-    }
-
-    #[test]
-    fn builds_what_traefik_users_write() {
-        let options = TlsOptions {
-            min_version: "VersionTLS12".to_owned(),
-            cipher_suites: vec![
-                "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned(),
-                "TLS_AES_128_GCM_SHA256".to_owned(),
-            ],
-            curve_preferences: vec!["CurveP256".to_owned(), "secp384r1".to_owned()],
-            client_auth: ClientAuth {
-                ca_files: Vec::new(),
-                client_auth_type: ClientAuthType::RequestClientCert,
-            },
-            ..TlsOptions::default()
-        };
-        let config = build(&options).unwrap();
-        assert_eq!(
-            config.alpn_protocols,
-            [b"h2".to_vec(), b"http/1.1".to_vec()]
-        );
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
+use super::crypto::likes_chacha;
 use super::{CertificateStore, SelectedConfig, ServerConfigs};
 
 /// The name of the TLS options that apply where a router names none.
@@ -66,8 +67,20 @@ impl ServerConfigs for TlsTable {
         let selected = hello
             .server_name()
             .map_or(&self.default, |name| self.of_host(name));
-        Some(selected.clone())
+        let mut selected = selected.clone();
+        if likes_chacha(hello.cipher_suites()) {
+            selected.config = in_clients_order(&selected.config);
+        }
+        Some(selected)
     }
+}
+
+/// The same settings for a client whose order of cipher suites counts. Few clients
+/// ask for it, and next to a handshake the copy costs nothing.
+fn in_clients_order(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.ignore_client_order = false;
+    Arc::new(config)
 }
 
 impl fmt::Debug for TlsTable {
@@ -75,5 +88,62 @@ impl fmt::Debug for TlsTable {
         f.debug_struct("TlsTable")
             .field("hosts", &self.by_host.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::CipherSuite;
+    use rustls::client::ClientConfig;
+    use rustls::server::Acceptor;
+    use tidegate_shared::any_certificate::AnyCertificate;
+
+    use super::*;
+    use crate::config::dynamic::TlsOptions;
+    use crate::tls::{StoreBuilder, generate_default, options, provider};
+
+    fn table() -> TlsTable {
+        let provider = Arc::new(provider());
+        let default = Arc::new(generate_default(&provider).unwrap());
+        let store = Arc::new(StoreBuilder::default().build(default));
+        let written = TlsOptions::default();
+        let config = options::server_config(&written, &provider, Arc::clone(&store), None);
+        TlsTable::new(store, Arc::new(config.unwrap()))
+    }
+
+    /// Whether a client that offers these suites has its own order respected.
+    fn is_heeded(table: &TlsTable, suites: &[CipherSuite]) -> bool {
+        let mut provider = rustls::crypto::ring::default_provider();
+        let rank = |suite| suites.iter().position(|known| *known == suite);
+        provider.cipher_suites.retain(|s| rank(s.suite()).is_some());
+        provider.cipher_suites.sort_by_key(|s| rank(s.suite()));
+        let provider = Arc::new(provider);
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        let name = "a.example".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut hello.as_slice()).unwrap();
+        let Ok(Some(accepted)) = acceptor.accept() else {
+            panic!("no hello");
+        };
+        let selected = table.select(&accepted.client_hello()).unwrap();
+        assert_eq!(&*selected.options, DEFAULT_OPTIONS);
+        !selected.config.ignore_client_order
+    }
+
+    #[test]
+    fn clients_that_like_chacha_get_it() {
+        let aes = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        let chacha = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+        let table = table();
+        assert!(is_heeded(&table, &[chacha, aes]));
+        assert!(!is_heeded(&table, &[aes, chacha]));
     }
 }
