@@ -41,16 +41,23 @@ fn threads(pid: u32) -> Vec<u32> {
 /// # Errors
 /// The process has ended.
 pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
-    let mut total = 0;
-    for process in tree(pid) {
-        for thread in threads(process) {
-            let path = format!("/proc/{process}/task/{thread}/schedstat");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            total += first_number(&text).unwrap_or(0);
-        }
-    }
-    anyhow::ensure!(total > 0, "process {pid} has ended");
-    Ok(Duration::from_nanos(total))
+    let total = tree(pid).into_iter().map(of_process).sum::<Duration>();
+    anyhow::ensure!(!total.is_zero(), "process {pid} has ended");
+    Ok(total)
+}
+
+/// Processor time used so far by this process alone.
+#[must_use]
+pub fn own_time() -> Duration {
+    of_process(std::process::id())
+}
+
+fn of_process(pid: u32) -> Duration {
+    let nanoseconds = threads(pid).into_iter().filter_map(|thread| {
+        let path = format!("/proc/{pid}/task/{thread}/schedstat");
+        first_number(&fs::read_to_string(path).ok()?)
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 /// Resident memory in bytes, of the process and its children.

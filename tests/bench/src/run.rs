@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::accounting::{processor_time, resident};
+use crate::accounting::{own_time, processor_time, resident};
 use crate::load::{Engine, Pace, Plan, Tally};
 use crate::options::Options;
 use crate::subject::{Kind, Setup, Subject};
@@ -25,6 +25,8 @@ const CHANGE: Duration = Duration::from_millis(100);
 pub struct Figures {
     /// Microseconds of processor time for each request.
     pub processor: f64,
+    /// The same of the load and the back end together.
+    pub load: f64,
     /// Requests in a second.
     pub rate: f64,
     /// Median latency in microseconds.
@@ -189,6 +191,7 @@ fn change_routes(subject: &Subject, stop: &AtomicBool) -> anyhow::Result<()> {
 /// What a process has used up to now.
 struct Sample {
     processor: Duration,
+    own: Duration,
     resident: u64,
 }
 
@@ -196,6 +199,7 @@ impl Sample {
     fn take(subject: &Subject) -> anyhow::Result<Self> {
         Ok(Self {
             processor: processor_time(subject.id())?,
+            own: own_time(),
             resident: resident(subject.id())?,
         })
     }
@@ -208,6 +212,7 @@ fn figures(tally: &Tally, before: &Sample, after: &Sample, connections: usize) -
     let connections = u64::try_from(connections).unwrap_or(u64::MAX);
     let mut figures = Figures {
         processor: spent.as_secs_f64() * 1e6 / requests,
+        load: after.own.saturating_sub(before.own).as_secs_f64() * 1e6 / requests,
         rate: ratio_of(tally.requests) / tally.elapsed.as_secs_f64().max(1e-9),
         median: tally.latency.quantile(0.5),
         tail: tally.latency.quantile(0.99),

@@ -2,10 +2,14 @@
 //! proxy computes the same; the proxy's certificate is taken unseen, because
 //! the client's own cost is not measured and should be small.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::NamedGroup;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, Tls12Resumption};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -24,7 +28,7 @@ pub fn client(protocols: &[&str], resumes: bool) -> anyhow::Result<Arc<ClientCon
         .with_custom_certificate_verifier(Arc::new(TakesAny(ring::default_provider())))
         .with_no_client_auth();
     config.resumption = if resumes {
-        Resumption::in_memory_sessions(64).tls12_resumption(Tls12Resumption::Disabled)
+        Resumption::store(Arc::new(Tickets::default()))
     } else {
         Resumption::disabled()
     };
@@ -33,6 +37,44 @@ pub fn client(protocols: &[&str], resumes: bool) -> anyhow::Result<Arc<ClientCon
         .map(|name| name.as_bytes().to_vec())
         .collect();
     Ok(Arc::new(config))
+}
+
+/// Most tickets kept.
+const MOST_TICKETS: usize = 256;
+
+/// Tickets of the one server that a plan talks to, each used once. There is
+/// room for more than rustls' own store has, because connections are made side
+/// by side and some servers give only one ticket for each.
+#[derive(Debug, Default)]
+struct Tickets(Mutex<VecDeque<Tls13ClientSessionValue>>);
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tickets.len() == MOST_TICKETS {
+            tickets.pop_front();
+        }
+        tickets.push_back(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.pop_front()
+    }
 }
 
 /// Takes any certificate and signature.
