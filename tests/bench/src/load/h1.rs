@@ -156,9 +156,9 @@ mod tests {
 
     #[test]
     fn answers_are_read_in_any_pieces() {
-        let plain = b"HTTP/1.1 200 OK\r\nX: y\r\ncontent-length: 3\r\n\r\nabc";
-        let chunked =
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        let plain = b"HTTP/1.1 200 OK\r\nX: y\r\ncontent-length: 3\r\n\r\n\0\x01\x02";
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+            2\r\n\0\x01\r\n1\r\n\x02\r\n0\r\n\r\n";
         for whole in [plain.as_slice(), chunked.as_slice()] {
             for cut in 1..whole.len() {
                 let (a, b) = whole.split_at(cut);
@@ -170,15 +170,25 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_an_error() {
-        for answer in [
-            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabX",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcd",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+        for (answer, complaint) in [
+            ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "502"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "4 octets"),
+            ("HTTP/1.1 200 OK\r\n\r\n", "without a length"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\0\x01X",
+                "other content",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\0\x01\x02\x03",
+                "more than 3",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\0\r\n0\r\n\r\n",
+                "1 octets for 3",
+            ),
         ] {
-            assert!(read(&[answer.as_bytes()], 3).is_err(), "{answer}");
+            let error = format!("{:#}", read(&[answer.as_bytes()], 3).unwrap_err());
+            assert!(error.contains(complaint), "{answer}: {error}");
         }
     }
 }
