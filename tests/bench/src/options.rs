@@ -27,6 +27,8 @@ pub struct Options {
     pub workloads: Vec<Workload>,
     /// In the order of tables.
     pub subjects: Vec<Kind>,
+    /// Leave out proxies where no line to keep needs them.
+    pub only_needed: bool,
     /// Of which the median counts.
     pub rounds: usize,
     /// The counted time of a measurement.
@@ -50,6 +52,7 @@ impl Default for Options {
         Self {
             workloads: ALL.to_vec(),
             subjects: Kind::ALL.to_vec(),
+            only_needed: false,
             rounds: 5,
             window: Duration::from_secs(2),
             warm_up: Duration::from_millis(400),
@@ -79,6 +82,7 @@ impl Options {
             match name.as_str() {
                 "--acceptance" => {
                     options.workloads.retain(Workload::is_accepted);
+                    options.only_needed = true;
                     options.writes = false;
                 }
                 "--write" => forced = true,

@@ -80,7 +80,9 @@ pub fn all(
             let mut kinds = options.subjects.clone();
             let shift = round % kinds.len().max(1);
             kinds.rotate_left(shift);
-            for kind in kinds.into_iter().filter(|kind| workload.includes(*kind)) {
+            kinds.retain(|kind| workload.includes(*kind));
+            kinds.retain(|kind| !options.only_needed || workload.needs(*kind));
+            for kind in kinds {
                 let rate = half_of_peak(&results, round);
                 let figures = one(options, engine, setup, workload, kind, rate)
                     .with_context(|| format!("{} with {}", workload.name, kind.name()))?;

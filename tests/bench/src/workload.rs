@@ -258,6 +258,13 @@ impl Workload {
         self.name == "resumed"
     }
 
+    /// Whether a line that must be kept needs this proxy.
+    #[must_use]
+    pub fn needs(&self, kind: Kind) -> bool {
+        let is_go = matches!(kind, Kind::Caddy | Kind::Traefik);
+        !is_go || ["h1", "h1-tls", "h2"].contains(&self.name)
+    }
+
     /// Whether this line is one of those that must be kept.
     #[must_use]
     pub fn is_accepted(&self) -> bool {

@@ -14,7 +14,7 @@ fn every_workload_runs_without_errors() {
     let options = Options {
         subjects: vec![Kind::Tidegate],
         rounds: 1,
-        window: Duration::from_millis(250),
+        window: Duration::from_millis(120),
         warm_up: Duration::from_millis(20),
         settle: Duration::from_millis(100),
         most_connections: 100,
