@@ -215,7 +215,11 @@ fn figures(tally: &Tally, before: &Sample, after: &Sample, connections: usize) -
     let mut figures = Figures {
         processor: spent.as_secs_f64() * 1e6 / requests,
         load: after.own.saturating_sub(before.own).as_secs_f64() * 1e6 / requests,
-        rate: ratio_of(tally.requests) / tally.elapsed.as_secs_f64().max(1e-9),
+        rate: if tally.elapsed.is_zero() {
+            0.0 // nothing was in a circle
+        } else {
+            ratio_of(tally.requests) / tally.elapsed.as_secs_f64()
+        },
         median: tally.latency.quantile(0.5),
         tail: tally.latency.quantile(0.99),
         rest: 0.0,

@@ -14,8 +14,8 @@ fn every_workload_runs_without_errors() {
     let options = Options {
         subjects: vec![Kind::Tidegate],
         rounds: 1,
-        window: Duration::from_millis(120),
-        warm_up: Duration::from_millis(20),
+        window: Duration::from_millis(50),
+        warm_up: Duration::from_millis(10),
         settle: Duration::from_millis(100),
         most_connections: 100,
         ..Options::default()

@@ -47,7 +47,7 @@ pub struct Plan {
     pub pace: Pace,
     /// Time before counting begins.
     pub warm_up: Duration,
-    /// Time that is counted.
+    /// Time that is counted; longer if it takes longer to answer one request.
     pub window: Duration,
 }
 
