@@ -43,7 +43,10 @@ fn main() -> anyhow::Result<()> {
         results: &results,
     };
     print!("{}", report.markdown());
-    write(&options, &report)
+    write(&options, &report)?;
+    let errors = report.all_errors(Kind::Tidegate);
+    anyhow::ensure!(errors == 0, "{errors} errors with Tidegate");
+    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a command line")]
@@ -56,7 +59,7 @@ fn measure(options: &Options) -> anyhow::Result<run::Results> {
     bind_to(others.unwrap_or(&processors))?;
     let mut engine = Engine::new()?;
     let setup = Setup::new(engine.http1, engine.calls, processors.clone())?;
-    run::all(
+    Ok(run::all(
         options,
         &mut engine,
         &setup,
@@ -79,7 +82,7 @@ fn measure(options: &Options) -> anyhow::Result<run::Results> {
                     .map_or_else(String::new, |error| format!(" ({error})")),
             );
         },
-    )
+    ))
 }
 
 /// Writes the raw figures, and the documentation if all was measured.

@@ -64,16 +64,14 @@ impl Figures {
 /// All figures, by workload and proxy, one for each round.
 pub type Results = BTreeMap<(&'static str, Kind), Vec<Figures>>;
 
-/// Measures everything. `progress` hears of each measurement.
-///
-/// # Errors
-/// A proxy does not start, or the load breaks down.
+/// Measures everything. `progress` hears of each measurement. What breaks down,
+/// say a proxy that does not start, is in the results as an error.
 pub fn all(
     options: &Options,
     engine: &mut Engine,
     setup: &Setup,
     mut progress: impl FnMut(usize, &Workload, Kind, &Figures),
-) -> anyhow::Result<Results> {
+) -> Results {
     let mut results = Results::new();
     for round in 0..options.rounds {
         for workload in &options.workloads {
@@ -85,14 +83,23 @@ pub fn all(
             for kind in kinds {
                 let rate = half_of_peak(&results, round);
                 let figures = one(options, engine, setup, workload, kind, rate)
-                    .with_context(|| format!("{} with {}", workload.name, kind.name()))?;
+                    .unwrap_or_else(|error| broken_down(&error));
                 progress(round, workload, kind, &figures);
                 let cell = results.entry((workload.name, kind)).or_default();
                 cell.push(figures);
             }
         }
     }
-    Ok(results)
+    results
+}
+
+/// What is known of a measurement that could not be made; the others go on.
+fn broken_down(error: &anyhow::Error) -> Figures {
+    Figures {
+        errors: 1,
+        first_error: Some(format!("{error:#}")),
+        ..Figures::default()
+    }
 }
 
 /// Half of what the better peer reached in this round, else of what anyone did.

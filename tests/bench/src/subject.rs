@@ -1,11 +1,11 @@
 //! The proxies that are measured: their configurations from the files in
 //! `configs/`, a fresh process for every measurement, ended by its owner.
 
-use std::env;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::Context as _;
 use rustix::process::Signal;
@@ -173,7 +173,7 @@ impl Subject {
             .arg("taskset")
             .arg("-c")
             .arg(list.join(","))
-            .arg(kind.program()?)
+            .arg(fs::canonicalize(kind.program()?)?)
             .file("cert.pem", &setup.certificate)?
             .file("key.pem", &setup.key)?
             .file("both.pem", &format!("{}{}", setup.certificate, setup.key))?

@@ -36,7 +36,9 @@ impl Report<'_> {
     fn median(&self, workload: &str, kind: Kind, figure: impl Fn(&Figures) -> f64) -> Option<f64> {
         let mut cells = self.results.iter();
         let cell = cells.find(|((name, of), _)| *name == workload && *of == kind);
-        median(cell?.1.iter().map(figure).collect())
+        // A round that broke down has no figures, only an error.
+        let rounds = cell?.1.iter().filter(|figures| figures.requests > 0);
+        median(rounds.map(figure).collect())
     }
 
     /// Ours divided by the rival's, if both were measured.
@@ -59,6 +61,15 @@ impl Report<'_> {
     fn kinds(&self) -> Vec<Kind> {
         let measured = |kind: &Kind| self.results.keys().any(|(_, of)| of == kind);
         Kind::ALL.into_iter().filter(measured).collect()
+    }
+
+    /// Errors of one proxy in all workloads.
+    #[must_use]
+    pub fn all_errors(&self, kind: Kind) -> u64 {
+        let workloads = self.options.workloads.iter();
+        workloads
+            .map(|workload| self.errors(workload.name, kind))
+            .sum()
     }
 
     fn errors(&self, workload: &str, kind: Kind) -> u64 {
@@ -165,6 +176,7 @@ mod tests {
         let cells = figures.iter().map(|(workload, kind, values)| {
             let cell = values.iter().map(|value| Figures {
                 processor: *value,
+                requests: 1,
                 ..Figures::default()
             });
             ((*workload, *kind), cell.collect())
@@ -190,7 +202,7 @@ mod tests {
         assert!(report.ratio(&options.workloads[1]).is_none());
         let text = report.markdown();
         assert!(
-            text.contains("| 10.0 | 20.0 | 12.5 | 1.00 | 0.80 | 0.95, met |"),
+            text.contains("| 10.0 | 20.0 | 12.5 | 1.00 | 0.800 | 0.95, met |"),
             "{text}"
         );
     }

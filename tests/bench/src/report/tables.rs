@@ -56,7 +56,7 @@ impl Report<'_> {
             let figures = kinds.iter().map(|kind| self.cell(workload, *kind));
             let ratio = self
                 .ratio(workload)
-                .map_or_else(none, |ratio| format!("{ratio:.2}"));
+                .map_or_else(none, |ratio| format!("{ratio:.3}"));
             let limit = self.limit(workload);
             put_row(text, workload.title, figures, &[&ratio, &limit]);
         }
@@ -83,10 +83,7 @@ impl Report<'_> {
         match (workload.limit, self.ratio(workload)) {
             (None, _) => String::new(),
             (Some(limit), None) => format!("{limit:.2}"),
-            // What is compared is what is printed.
-            (Some(limit), Some(ratio)) if (ratio * 100.0).round() <= limit * 100.0 => {
-                format!("{limit:.2}, met")
-            }
+            (Some(limit), Some(ratio)) if ratio <= limit => format!("{limit:.2}, met"),
             (Some(limit), Some(_)) => format!("{limit:.2}, **missed**"),
         }
     }
@@ -151,7 +148,7 @@ impl Report<'_> {
             let figures = [self.cell(workload, Kind::Tidegate), errors];
             let ratio = self
                 .ratio(workload)
-                .map_or_else(none, |ratio| format!("{ratio:.2}"));
+                .map_or_else(none, |ratio| format!("{ratio:.3}"));
             put_row(
                 text,
                 workload.title,
