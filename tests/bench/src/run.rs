@@ -137,7 +137,7 @@ fn one(
         Pace::Once => plan.window = options.settle,
         Pace::Circle | Pace::Fresh => {}
     }
-    await_first_answer(engine, &plan).with_context(|| subject.log())?;
+    await_first_answer(engine, &plan).with_context(|| format!("it said {:?}", subject.log()))?;
     let rest = resident(subject.id())?;
     let connections = plan.connections;
     let stop = AtomicBool::new(!workload.variant.changes);
@@ -149,7 +149,7 @@ fn one(
         changed.map_err(|_| anyhow::anyhow!("changes broke down"))??;
         outcome
     })
-    .with_context(|| subject.log())?;
+    .with_context(|| format!("it said {:?}", subject.log()))?;
     let mut figures = figures(&tally, &before, &after, connections);
     figures.rest = mib(rest);
     if workload.resumes() && figures.resumed < 0.95 {

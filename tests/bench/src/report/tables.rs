@@ -67,13 +67,13 @@ impl Report<'_> {
         let figure = self.median(workload.name, kind, |figures| {
             figures.compared(workload.measure)
         });
-        let Some(figure) = figure else {
-            return none();
-        };
         let marked = if self.errors(workload.name, kind) > 0 {
             " (!)"
         } else {
             ""
+        };
+        let Some(figure) = figure else {
+            return format!("{}{marked}", none());
         };
         format!("{}{marked}", number(figure))
     }
@@ -179,7 +179,8 @@ impl Report<'_> {
                 continue;
             }
             let cells = kinds.iter().map(|kind| {
-                if !self.results.contains_key(&(workload.name, *kind)) {
+                let is_known = self.median(workload.name, *kind, |figures| figures.loaded);
+                if is_known.is_none() {
                     return none();
                 }
                 show(&|figure| {
