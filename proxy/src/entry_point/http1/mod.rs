@@ -21,7 +21,7 @@ mod wire;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -79,12 +79,21 @@ pub(super) struct Door {
 }
 
 /// Serves `stream` until it ends, or until it is given away.
-pub(super) async fn serve(door: Door, stream: Stream, open: Open, closing: CancellationToken) {
-    run(door, Socket::Client(stream), open, closing).await;
+pub(super) fn serve(
+    door: Door,
+    stream: Stream,
+    open: Open,
+    closing: CancellationToken,
+) -> impl Future<Output = ()> {
+    run(door, Socket::Client(stream), open, closing)
 }
 
-async fn run(door: Door, socket: Socket, open: Open, closing: CancellationToken) {
-    let closing = pin!(closing.cancelled_owned());
+fn run(
+    door: Door,
+    socket: Socket,
+    open: Open,
+    closing: CancellationToken,
+) -> impl Future<Output = ()> {
     let service = Arc::clone(&door.service);
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(socket))),
@@ -94,8 +103,10 @@ async fn run(door: Door, socket: Socket, open: Open, closing: CancellationToken)
         door,
         open: Some(open),
     };
-    let end = connection.go_round(&service).await;
-    connection.finish(end).await;
+    async move {
+        let end = connection.go_round(&service).await;
+        connection.finish(end).await;
+    }
 }
 
 /// How a connection ends.
@@ -119,9 +130,9 @@ struct Asked {
     granting: Option<Granting>,
 }
 
-struct Connection<'a> {
+struct Connection {
     wire: Rc<RefCell<Wire>>,
-    watch: Watch<'a>,
+    watch: Watch,
     door: Door,
     open: Option<Open>,
     /// When the first byte of the present head came; `None` before.
@@ -129,7 +140,7 @@ struct Connection<'a> {
     count: u64,
 }
 
-impl Connection<'_> {
+impl Connection {
     async fn go_round(&mut self, service: &SharedService) -> End {
         let limits = self.door.rules.limits;
         self.watch
@@ -396,7 +407,7 @@ impl Connection<'_> {
     }
 
     /// Ends the connection.
-    async fn finish(mut self, end: End) {
+    async fn finish(&mut self, end: End) {
         match end {
             End::Drop => {}
             End::Cut => self.wire.borrow().socket.cut(),
