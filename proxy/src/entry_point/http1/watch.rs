@@ -92,12 +92,12 @@ impl Watch {
     /// does. True if the deadline has passed.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
         let waker = cx.waker();
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+        if self.task.as_ref().is_none_or(|task| !task.will_wake(waker)) {
             self.bell.task.register(waker);
             self.task = Some(waker.clone());
         }
         if self.bell.has_rung.load(Ordering::Acquire) {
-            self.answer();
+            self.answer(waker);
         }
         let Some(deadline) = self.deadline else {
             return false;
@@ -108,7 +108,9 @@ impl Watch {
         self.rings.is_none_or(|rings| rings > deadline) && self.wind(deadline)
     }
 
-    fn answer(&mut self) {
+    /// Sees who rang. The bell forgets whom to wake when it does.
+    fn answer(&mut self, waker: &Waker) {
+        self.bell.task.register(waker);
         self.bell.has_rung.store(false, Ordering::Release);
         if !self.is_closing {
             let mut cx = Context::from_waker(&self.waker);
@@ -181,6 +183,8 @@ mod tests {
         assert!(nothing.is_err());
         watch.set(Some(begin + 7 * second));
         assert_eq!(passed(&mut watch).await, begin + 7 * second);
+        watch.set(Some(begin + 9 * second));
+        assert_eq!(passed(&mut watch).await, begin + 9 * second);
     }
 
     #[tokio::test]
