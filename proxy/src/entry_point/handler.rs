@@ -87,7 +87,7 @@ impl Handler {
                 if refusal.is_fatal {
                     self.refuse(head.version);
                 }
-                return refusal.response;
+                return refusal.response();
             }
         };
         let body = if body.is_end_stream() {
@@ -125,9 +125,9 @@ impl Handler {
 }
 
 /// What a request is answered that goes to no service.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
-    pub(super) response: Response,
+    status: StatusCode,
     /// Whether nobody can be sure where the next request begins.
     pub(super) is_fatal: bool,
 }
@@ -136,8 +136,16 @@ impl Refusal {
     /// A refusal of a request that may be read in two ways.
     pub(super) fn new(status: StatusCode) -> Self {
         Self {
-            response: respond::status_text(status),
+            status,
             is_fatal: true,
+        }
+    }
+
+    pub(super) fn response(self) -> Response {
+        if self.is_fatal {
+            respond::status_text(self.status)
+        } else {
+            respond::empty(self.status)
         }
     }
 }
@@ -152,7 +160,7 @@ pub(super) fn admit(
             Ok(Rc::new(Exchange::new(Rc::clone(connection), head, &host)))
         }
         Ok(Valid::Asterisk) => Err(Refusal {
-            response: respond::empty(StatusCode::OK),
+            status: StatusCode::OK,
             is_fatal: false,
         }),
         Err(status) => Err(Refusal::new(status)),

@@ -273,7 +273,12 @@ async fn every_limit_ends_a_connection() {
     let request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     let half = format!("{request}GET /b HT");
     let body = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
+    let late = told(|_| async {
+        tokio::time::sleep(7 * SECOND).await;
+        HttpResponse::new(Body::full("late\n"))
+    });
     let rows = [
+        ("late", late, rules, request, 37, "HTTP/1.1 200 OK\nlate\n"),
         ("nothing", echo(), rules, "", 5, ""),
         ("half a head", echo(), rules, "GET /", 5, ""),
         (
