@@ -9,6 +9,7 @@ use ::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TRAILER, TRAN
 use ::http::response::Parts;
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
+use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 
 use super::date;
@@ -105,7 +106,7 @@ pub(super) fn encode(
     terms: &Terms,
     now: Instant,
 ) -> Encoded {
-    status_line(out, head.status, terms.is_http10);
+    status_line(out, head, terms.is_http10);
     let mut plan = Plan::new(head.status, size, terms);
     for (name, value) in &head.headers {
         plan.header(out, name, value);
@@ -122,8 +123,11 @@ pub(super) fn encode(
     Encoded { shape, is_last }
 }
 
-fn status_line(out: &mut Vec<u8>, status: StatusCode, is_http10: bool) {
-    if status == StatusCode::OK && !is_http10 {
+fn status_line(out: &mut Vec<u8>, head: &Parts, is_http10: bool) {
+    let status = head.status;
+    // A server's own words, where they are not the usual ones.
+    let reason = head.extensions.get::<ReasonPhrase>();
+    if status == StatusCode::OK && !is_http10 && reason.is_none() {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
     }
@@ -135,8 +139,8 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode, is_http10: bool) {
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    let reason = status.canonical_reason().unwrap_or("<none>");
-    out.extend_from_slice(reason.as_bytes());
+    let usual = || status.canonical_reason().unwrap_or("<none>").as_bytes();
+    out.extend_from_slice(reason.map_or_else(usual, ReasonPhrase::as_bytes));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -343,3 +347,6 @@ pub(super) fn chunk_size(out: &mut Vec<u8>, size: usize) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

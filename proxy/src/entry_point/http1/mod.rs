@@ -21,7 +21,7 @@ mod wire;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -79,23 +79,36 @@ pub(super) struct Door {
 }
 
 /// Serves `stream` until it ends, or until it is given away.
-pub(super) async fn serve(door: Door, stream: Stream, open: Open, closing: CancellationToken) {
-    run(door, Socket::Client(stream), open, closing).await;
+pub(super) fn serve(
+    door: Door,
+    stream: Stream,
+    open: Open,
+    closing: CancellationToken,
+) -> impl Future<Output = ()> {
+    run(door, Socket::Client(stream), open, closing)
 }
 
-async fn run(door: Door, socket: Socket, open: Open, closing: CancellationToken) {
-    let closing = pin!(closing.cancelled_owned());
+fn run(
+    door: Door,
+    socket: Socket,
+    open: Open,
+    closing: CancellationToken,
+) -> impl Future<Output = ()> {
     let service = Arc::clone(&door.service);
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(socket))),
         watch: Watch::new(closing),
         head_began: Some(door.opened),
+        answered: door.opened,
+        has_waited: false,
         count: 0,
         door,
         open: Some(open),
     };
-    let end = connection.go_round(&service).await;
-    connection.finish(end).await;
+    async move {
+        let end = connection.go_round(&service).await;
+        connection.finish(end).await;
+    }
 }
 
 /// How a connection ends.
@@ -116,38 +129,70 @@ struct Asked {
     terms: Terms,
     write_until: Option<Instant>,
     is_last: bool,
+    /// Whether it was no request, so that nobody knows what follows.
+    is_refused: bool,
     granting: Option<Granting>,
 }
 
-struct Connection<'a> {
+/// Where a response comes from.
+enum Work<'a> {
+    Ask(ResponseFuture<'a>),
+    Say(Response),
+}
+
+struct Connection {
     wire: Rc<RefCell<Wire>>,
-    watch: Watch<'a>,
+    watch: Watch,
     door: Door,
     open: Option<Open>,
     /// When the first byte of the present head came; `None` before.
     head_began: Option<Instant>,
+    /// When the present response began, or the last one was done with.
+    answered: Instant,
+    /// Whether the present response could not be written at once.
+    has_waited: bool,
     count: u64,
 }
 
-impl Connection<'_> {
+impl Connection {
     async fn go_round(&mut self, service: &SharedService) -> End {
         let limits = self.door.rules.limits;
         self.watch
             .set(limits.read.map(|limit| self.door.opened + limit));
         loop {
-            let end = match poll_fn(|cx| self.poll_head(cx)).await {
-                Ok(head) => self.exchange(head, service).await,
-                Err(NoHead::Refused(status)) => self.refuse(status).await,
-                Err(NoHead::Gone(error)) => {
-                    if let Some(error) = error {
-                        debug!(%error, "A connection ended with an error");
-                    }
-                    Err(End::Shut)
-                }
-            };
-            if let Err(end) = end {
+            if let Err(end) = self.exchange(service).await {
                 return end;
             }
+        }
+    }
+
+    /// Reads and answers one request. An error is the end of the connection.
+    /// What is large is moved by functions that are not async: those keep a place
+    /// for each move as long as they run.
+    async fn exchange(&mut self, service: &SharedService) -> Result<(), End> {
+        let (mut asked, work) = match poll_fn(|cx| self.poll_head(cx)).await {
+            Ok(head) => self.begin(head, service),
+            Err(NoHead::Refused(status)) => self.refuse(status),
+            Err(NoHead::Gone(error)) => {
+                if let Some(error) = error {
+                    debug!(%error, "A connection ended with an error");
+                }
+                return Err(End::Shut);
+            }
+        };
+        let mut sending = match work {
+            Work::Ask(mut call) => {
+                let response = poll_fn(|cx| self.poll_call(&mut call, cx)).await?;
+                self.answer(response, &mut asked)
+            }
+            Work::Say(response) => self.answer(response, &mut asked),
+        };
+        poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
+        drop(sending);
+        match asked.granting {
+            Some(granting) => Err(self.give_away(granting)),
+            None if asked.is_refused => Err(End::Linger),
+            None => self.settle(asked.is_last).await,
         }
     }
 
@@ -177,30 +222,8 @@ impl Connection<'_> {
         Poll::Pending
     }
 
-    /// Answers one request. An error is the end of the connection.
-    async fn exchange(&mut self, head: Head, service: &SharedService) -> Result<(), End> {
-        let (asked, request) = self.begin(head);
-        let mut response = match request {
-            Ok(request) => {
-                let mut call = service.call(request);
-                poll_fn(|cx| self.poll_call(&mut call, cx)).await?
-            }
-            Err(response) => response,
-        };
-        response = check_switch(response, asked.granting.is_some());
-        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if response.status().is_informational() && !is_switch {
-            response = respond::error(&ErrorKind::BadResponse.into());
-        }
-        let is_over = self.send(response, &asked).await?;
-        match asked.granting {
-            Some(granting) if is_switch => Err(self.give_away(granting)),
-            _ => self.settle(is_over).await,
-        }
-    }
-
-    /// Makes a request of a head, or the response that it gets at once.
-    fn begin(&mut self, head: Head) -> (Asked, Result<Request, Response>) {
+    /// Asks the service for the response to a request, unless it gets one at once.
+    fn begin<'a>(&mut self, head: Head, service: &'a SharedService) -> (Asked, Work<'a>) {
         let Head { mut parts, terms } = head;
         self.count += 1;
         let limits = self.door.rules.limits;
@@ -211,16 +234,17 @@ impl Connection<'_> {
             terms,
             write_until,
             is_last: self.is_last(now),
+            is_refused: false,
             granting: None,
         };
-        let mut wire = self.wire.borrow_mut();
-        wire.begin_body(terms.framing, terms.awaits_continue);
+        self.wire
+            .borrow_mut()
+            .begin_body(terms.framing, terms.awaits_continue);
         let admitted = if terms.is_ambiguous {
             Err(Refusal::new(StatusCode::BAD_REQUEST))
         } else {
             admit(&self.door.connection, &mut parts)
         };
-        drop(wire);
         let began = self.head_began.take().or(now);
         match admitted {
             Ok(exchange) => {
@@ -241,11 +265,11 @@ impl Connection<'_> {
                     body,
                     exchange,
                 };
-                (asked, Ok(request))
+                (asked, Work::Ask(service.call(request)))
             }
             Err(refusal) => {
                 asked.is_last |= refusal.is_fatal;
-                (asked, Err(refusal.response()))
+                (asked, Work::Say(refusal.response()))
             }
         }
     }
@@ -299,24 +323,27 @@ impl Connection<'_> {
         gone
     }
 
-    /// Writes a response. Says whether it was the last.
-    async fn send(&mut self, response: Response, asked: &Asked) -> Result<bool, End> {
-        let now = Instant::now();
-        let interim = self.wire.borrow_mut().take_interim();
-        let is_last = asked.is_last || self.watch.is_closing();
-        let mut response = response;
-        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let mut terms = asked.terms;
-        if is_last && !is_switch {
-            response.headers_mut().remove(CONNECTION);
-            terms.keeps_alive = false;
+    /// Begins to write a response, and settles what comes after it.
+    fn answer(&mut self, response: Response, asked: &mut Asked) -> Sending {
+        let mut response = check_switch(response, asked.granting.is_some());
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            asked.granting = None;
+            if response.status().is_informational() {
+                response = respond::error(&ErrorKind::BadResponse.into());
+            }
+            asked.is_last |= self.watch.is_closing();
+            if asked.is_last {
+                response.headers_mut().remove(CONNECTION);
+                asked.terms.keeps_alive = false;
+            }
         }
+        self.answered = Instant::now();
+        self.has_waited = false;
         self.watch.set(asked.write_until);
-        let (mut sending, is_last) = Sending::begin(response, &terms, interim, now);
-        poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
-        let idle = self.door.rules.limits.idle;
-        self.watch.set(idle.map(|limit| now + limit));
-        Ok(is_last)
+        let interim = self.wire.borrow_mut().take_interim();
+        let (sending, is_last) = Sending::begin(response, &asked.terms, interim, self.answered);
+        asked.is_last |= is_last;
+        sending
     }
 
     fn poll_send(&mut self, sending: &mut Sending, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
@@ -325,9 +352,17 @@ impl Connection<'_> {
             return Poll::Ready(Err(End::Cut));
         }
         match sending.poll(&self.wire, cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                if self.has_waited {
+                    self.answered = Instant::now();
+                }
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error))),
-            Poll::Pending => self.poll_gone(cx).map(|()| Err(End::Cut)),
+            Poll::Pending => {
+                self.has_waited = true;
+                self.poll_gone(cx).map(|()| Err(End::Cut))
+            }
         }
     }
 
@@ -336,6 +371,8 @@ impl Connection<'_> {
         if !self.wire.borrow().is_body_over() {
             self.await_body().await;
         }
+        let idle = self.door.rules.limits.idle;
+        self.watch.set(idle.map(|limit| self.answered + limit));
         let mut wire = self.wire.borrow_mut();
         wire.tidy();
         if !wire.is_body_over() {
@@ -369,20 +406,19 @@ impl Connection<'_> {
             Poll::Ready(())
         })
         .await;
-        let idle = self.door.rules.limits.idle;
-        self.watch.set(idle.map(|limit| Instant::now() + limit));
+        self.answered = Instant::now();
     }
 
     /// Answers what is no request.
-    async fn refuse(&mut self, status: StatusCode) -> Result<(), End> {
+    fn refuse<'a>(&self, status: StatusCode) -> (Asked, Work<'a>) {
         let asked = Asked {
             terms: Terms::default(),
             write_until: self.watch.deadline(),
             is_last: true,
+            is_refused: true,
             granting: None,
         };
-        self.send(respond::empty(status), &asked).await?;
-        Err(End::Linger)
+        (asked, Work::Say(respond::empty(status)))
     }
 
     /// Gives the connection to whoever asked for another protocol.
@@ -396,7 +432,7 @@ impl Connection<'_> {
     }
 
     /// Ends the connection.
-    async fn finish(mut self, end: End) {
+    async fn finish(&mut self, end: End) {
         match end {
             End::Drop => {}
             End::Cut => self.wire.borrow().socket.cut(),

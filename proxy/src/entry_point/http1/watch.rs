@@ -13,7 +13,7 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Remembers that it was rung, and wakes the connection.
 #[derive(Debug)]
@@ -34,20 +34,22 @@ impl Wake for Bell {
 }
 
 /// Watches over a connection.
-pub(super) struct Watch<'a> {
+pub(super) struct Watch {
     bell: Arc<Bell>,
     waker: Waker,
     task: Option<Waker>,
-    closing: Pin<&'a mut WaitForCancellationFutureOwned>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     is_closing: bool,
     deadline: Option<Instant>,
     /// When the timer rings, if it still does.
     rings: Option<Instant>,
+    /// The latest moment of which the timer has said that it is over.
+    passed: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(closing: Pin<&'a mut WaitForCancellationFutureOwned>) -> Self {
+impl Watch {
+    pub(super) fn new(closing: CancellationToken) -> Self {
         let bell = Arc::new(Bell {
             has_rung: AtomicBool::new(true),
             task: AtomicWaker::new(),
@@ -56,10 +58,11 @@ impl<'a> Watch<'a> {
             waker: Waker::from(Arc::clone(&bell)),
             bell,
             task: None,
-            closing,
+            closing: Box::pin(closing.cancelled_owned()),
             is_closing: false,
             deadline: None,
             rings: None,
+            passed: None,
             sleep: None,
         }
     }
@@ -89,27 +92,32 @@ impl<'a> Watch<'a> {
     /// does. True if the deadline has passed.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
         let waker = cx.waker();
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+        if self.task.as_ref().is_none_or(|task| !task.will_wake(waker)) {
             self.bell.task.register(waker);
             self.task = Some(waker.clone());
         }
         if self.bell.has_rung.load(Ordering::Acquire) {
-            self.answer();
+            self.answer(waker);
         }
         let Some(deadline) = self.deadline else {
             return false;
         };
+        if self.passed.is_some_and(|passed| passed >= deadline) {
+            return true;
+        }
         self.rings.is_none_or(|rings| rings > deadline) && self.wind(deadline)
     }
 
-    fn answer(&mut self) {
+    /// Sees who rang. The bell forgets whom to wake when it does.
+    fn answer(&mut self, waker: &Waker) {
+        self.bell.task.register(waker);
         self.bell.has_rung.store(false, Ordering::Release);
         if !self.is_closing {
             let mut cx = Context::from_waker(&self.waker);
             self.is_closing = self.closing.as_mut().poll(&mut cx).is_ready();
         }
         if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
-            self.rings = None;
+            self.passed = self.rings.take();
         }
     }
 
@@ -126,7 +134,7 @@ impl<'a> Watch<'a> {
         let mut cx = Context::from_waker(&self.waker);
         let has_passed = sleep.as_mut().poll(&mut cx).is_ready();
         if has_passed {
-            self.rings = None;
+            self.passed = self.rings.take();
         }
         has_passed
     }
@@ -135,16 +143,13 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::pin::pin;
     use std::task::Poll;
     use std::time::Duration;
-
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
     /// When the watch says that its deadline has passed.
-    async fn passed(watch: &mut Watch<'_>) -> Instant {
+    async fn passed(watch: &mut Watch) -> Instant {
         poll_fn(|cx| match watch.poll(cx) {
             true => Poll::Ready(Instant::now()),
             false => Poll::Pending,
@@ -154,9 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_may_move_both_ways() {
-        let closing = CancellationToken::new();
-        let closing = pin!(closing.cancelled_owned());
-        let mut watch = Watch::new(closing);
+        let mut watch = Watch::new(CancellationToken::new());
         let (begin, second) = (Instant::now(), Duration::from_secs(1));
         watch.set(Some(begin + 5 * second));
         poll_fn(|cx| Poll::Ready(watch.poll(cx))).await;
@@ -171,9 +174,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_rang_for_nothing_is_set_again() {
-        let closing = CancellationToken::new();
-        let closing = pin!(closing.cancelled_owned());
-        let mut watch = Watch::new(closing);
+        let mut watch = Watch::new(CancellationToken::new());
         let (begin, second) = (Instant::now(), Duration::from_secs(1));
         watch.set(Some(begin + second));
         poll_fn(|cx| Poll::Ready(watch.poll(cx))).await;
@@ -182,13 +183,14 @@ mod tests {
         assert!(nothing.is_err());
         watch.set(Some(begin + 7 * second));
         assert_eq!(passed(&mut watch).await, begin + 7 * second);
+        watch.set(Some(begin + 9 * second));
+        assert_eq!(passed(&mut watch).await, begin + 9 * second);
     }
 
     #[tokio::test]
     async fn the_end_of_the_entry_point_wakes() {
         let token = CancellationToken::new();
-        let closing = pin!(token.clone().cancelled_owned());
-        let mut watch = Watch::new(closing);
+        let mut watch = Watch::new(token.clone());
         let end = poll_fn(|cx| {
             watch.poll(cx);
             match watch.is_closing() {

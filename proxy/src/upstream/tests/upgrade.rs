@@ -23,10 +23,18 @@ async fn serve(client: TcpStream, upstream: Rc<Upstream>, ended: Rc<Cell<u32>>) 
             self.0.set(self.0.get() + 1);
         }
     }
-    let service = service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
         let upstream = Rc::clone(&upstream);
         let guard = Guard(Rc::clone(&ended));
         async move {
+            let switched = hyper::upgrade::on(&mut request);
+            let (granting, upgrade) = crate::http::upgrade::pair();
+            tokio::task::spawn_local(async move {
+                if let Ok(client) = switched.await {
+                    granting.give(Box::new(TokioIo::new(client)));
+                }
+            });
+            request.extensions_mut().insert(upgrade);
             let (head, body) = request.into_parts();
             let request = Request {
                 head,
