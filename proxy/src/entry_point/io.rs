@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -103,6 +103,18 @@ impl Stream {
             Self::Tls(tls) => &tls.get_ref().0.socket,
         }
     }
+
+    /// Whether nothing that was read or is to be written is kept in here, so
+    /// that news can only come from the socket.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(plain) => plain.early.is_empty(),
+            Self::Tls(tls) => {
+                let (below, session) = tls.get_ref();
+                below.early.is_empty() && session.wants_read() && !session.wants_write()
+            }
+        }
+    }
 }
 
 /// Counts a connection as open until it is dropped.
@@ -134,6 +146,8 @@ pub(super) struct Watched {
     stream: Stream,
     state: Arc<State>,
     raw_head: RawHead,
+    /// What hyper had read already when it was taken off the connection.
+    unread: Bytes,
     lingered: usize,
     _open: Open,
 }
@@ -144,9 +158,25 @@ impl Watched {
             stream,
             state,
             raw_head: RawHead::new(),
+            unread: Bytes::new(),
             lingered: 0,
             _open: open,
         }
+    }
+
+    /// Lets `bytes`, which were read before, be read again.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Whether news can only come from the socket.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.unread.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Ready when the socket has something to read, or failed.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.socket().poll_read_ready(cx).map(drop)
     }
 
     fn poll_stream_read(
@@ -187,6 +217,11 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(self.poll_stream_read(cx, buf))?;
         let news = buf.filled().get(before..).unwrap_or_default();

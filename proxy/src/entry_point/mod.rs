@@ -10,12 +10,14 @@
 
 mod accept;
 mod body;
+mod cork;
 mod dispatch;
 mod drive;
 mod handler;
 mod handshake;
 mod io;
 mod raw_head;
+mod roster;
 mod serve;
 mod sniff;
 mod state;

@@ -1,31 +1,32 @@
 //! One connection, from its first byte to its end.
 //!
 //! Owns the order of things: PROXY header, TLS, HTTP; the settings that hyper
-//! gets, and what is known of its client. Called by the accept loop, one task
-//! for each connection.
+//! gets, what is known of its client, and the rest of an idle HTTP/1 connection,
+//! for which hyper is taken off it. Called by the accept loop, one task for each
+//! connection.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::HeaderValue;
 use futures_util::FutureExt;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, error};
 
-use super::drive::{LAST_CALL, drive};
+use super::cork::{Cork, Corked};
+use super::drive::{Driver, End, LAST_CALL};
 use super::handler::Handler;
 use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
 use super::io::{Open, Stream, Watched};
+use super::roster::Member;
 use super::sniff::{Sniffed, Spoken, sniff};
 use super::state::{Limits, State};
 use super::{ConnectionEvents, EntryPoint, StartError, canonical};
@@ -137,69 +138,135 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
+/// A connection as the accept loop hands it over.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) open: Open,
+}
+
+/// A connection that speaks HTTP from now on.
+struct Established {
+    io: Box<Watched>,
+    state: Arc<State>,
+    handler: Rc<Handler>,
+}
+
 /// Serves one accepted connection until it ends, and fences its panics in.
-pub(super) async fn serve(
+///
+/// Most connections are idle most of the time, so this future must be small:
+/// whatever is large or needed for a moment only is boxed.
+pub(super) fn serve(
     settings: Rc<Settings>,
-    socket: TcpStream,
-    open: Open,
-    closing: CancellationToken,
-) {
+    accepted: Accepted,
+    member: Member,
+) -> impl Future<Output = ()> {
     let events = Arc::clone(&settings.entry_point.events);
-    let work = AssertUnwindSafe(run(settings, socket, open, closing));
-    if work.catch_unwind().await.is_err() {
-        error!("A connection panicked");
-        events.panicked();
+    let work = AssertUnwindSafe(run(settings, accepted, member)).catch_unwind();
+    async move {
+        if work.await.is_err() {
+            error!("A connection panicked");
+            events.panicked();
+        }
     }
 }
 
-async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: CancellationToken) {
-    let accepted = Instant::now();
-    let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
+async fn run(settings: Rc<Settings>, accepted: Accepted, mut member: Member) {
+    let begun = Box::pin(establish(&settings, accepted, &mut member)).await;
+    let Some(established) = begun else {
         return;
     };
-    let Some(sniffed) = first_bytes(&settings, socket, accepted, &closing).await else {
-        return;
-    };
-    let (client, local) = settle_addresses(&settings, &sniffed, peer, local);
-    let Some((stream, tls)) = secure(&settings, sniffed).await else {
-        return;
-    };
-    let is_http2 = match &stream {
-        (Stream::Plain(_), spoken) => *spoken == Spoken::Http2,
-        (Stream::Tls(stream), _) => is_http2(stream),
-    };
-    let opened = if tls.is_some() {
-        Instant::now()
+    let driver = Driver::new(Arc::clone(&established.state), member);
+    if established.state.is_http2() {
+        serve_http2(&settings, established, driver).await;
     } else {
-        accepted
+        serve_http1(&settings, established, driver).await;
+    }
+}
+
+/// The first bytes, and TLS if the client wants it.
+async fn establish(
+    settings: &Settings,
+    accepted: Accepted,
+    member: &mut Member,
+) -> Option<Established> {
+    let since = Instant::now();
+    let Accepted {
+        socket,
+        peer,
+        local,
+        open,
+    } = accepted;
+    let sniffed = first_bytes(settings, socket, since, member).await?;
+    let (client, local) = settle_addresses(settings, &sniffed, peer, local);
+    let ((stream, spoken), tls) = Box::pin(secure(settings, sniffed)).await?;
+    let is_http2 = match &stream {
+        Stream::Plain(_) => spoken == Spoken::Http2,
+        Stream::Tls(stream) => is_http2(stream),
     };
+    let opened = if tls.is_some() { Instant::now() } else { since };
     let state = Arc::new(State::new(opened, settings.limits, is_http2, tls.is_some()));
+    let transport = &settings.entry_point.config.transport;
     let handler = Rc::new(Handler {
         service: Arc::clone(&settings.entry_point.service),
         events: Arc::clone(&settings.entry_point.events),
-        connection: Rc::new(info(&settings, client, local, tls)),
+        connection: Rc::new(info(settings, client, local, tls)),
         state: Arc::clone(&state),
-        max_requests: settings
-            .entry_point
-            .config
-            .transport
-            .keep_alive_max_requests,
-        max_age: settings
-            .entry_point
-            .config
-            .transport
-            .keep_alive_max_time
-            .limit(),
+        max_requests: transport.keep_alive_max_requests,
+        max_age: transport.keep_alive_max_time.limit(),
     });
-    let io = TokioIo::new(Watched::new(stream.0, Arc::clone(&state), open));
-    let service =
-        service_fn(move |request: hyper::Request<Incoming>| Rc::clone(&handler).answer(request));
-    if is_http2 {
-        let connection = settings.http2.serve_connection(io, service);
-        drive(pin!(connection), &state, &closing).await;
-    } else {
-        let connection = settings.http1.serve_connection(io, service).with_upgrades();
-        drive(pin!(connection), &state, &closing).await;
+    Some(Established {
+        io: Box::new(Watched::new(stream, Arc::clone(&state), open)),
+        state,
+        handler,
+    })
+}
+
+/// hyper and its buffers are there only as long as something is going on.
+fn serve_http1(
+    settings: &Settings,
+    established: Established,
+    mut driver: Driver,
+) -> impl Future<Output = ()> {
+    let Established {
+        mut io, handler, ..
+    } = established;
+    async move {
+        loop {
+            if io.is_quiet() && driver.rest(&io).await == End::Gone {
+                return;
+            }
+            let handler = Rc::clone(&handler);
+            let service = service_fn(move |request| Rc::clone(&handler).answer(request));
+            let connection = settings.http1.serve_connection(TokioIo::new(io), service);
+            let mut connection = Box::new(connection.with_upgrades());
+            if driver.drive(Pin::new(connection.as_mut())).await == End::Gone {
+                return;
+            }
+            let Some(parts) = connection.into_parts() else {
+                return;
+            };
+            io = parts.io.into_inner();
+            io.put_back(parts.read_buf);
+        }
+    }
+}
+
+fn serve_http2(
+    settings: &Settings,
+    established: Established,
+    mut driver: Driver,
+) -> impl Future<Output = ()> {
+    let Established { io, state, handler } = established;
+    let cork = Cork::new(io);
+    let service = service_fn(move |request| Rc::clone(&handler).answer(request));
+    let io = TokioIo::new(cork.clone());
+    let connection = Box::pin(settings.http2.serve_connection(io, service));
+    let mut connection = Corked::new(connection, cork, state);
+    async move {
+        driver.drive(Pin::new(&mut connection)).await;
     }
 }
 
@@ -208,12 +275,12 @@ async fn first_bytes(
     settings: &Settings,
     socket: TcpStream,
     accepted: Instant,
-    closing: &CancellationToken,
+    member: &mut Member,
 ) -> Option<Sniffed> {
     let sniffing = sniff(socket, settings.proxies.is_some());
     let last_call = async {
-        closing.cancelled().await;
-        tokio::time::sleep(LAST_CALL).await;
+        member.closed().await;
+        sleep(LAST_CALL).await;
     };
     let limit = async {
         match settings.limits.read {

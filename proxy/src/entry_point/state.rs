@@ -89,6 +89,9 @@ pub(super) struct State {
     unwritten: AtomicUsize,
     max_unwritten: usize,
     written: AtomicWaker,
+    is_body_waiting: AtomicBool,
+    /// The time of the present turn, as `deadline`, or [`NO_TURN`], or [`UNREAD_CLOCK`].
+    turn: AtomicU64,
     requests: AtomicU64,
     /// The number of a request that its raw bytes condemn; 0 is none.
     refused: AtomicU64,
@@ -98,6 +101,20 @@ pub(super) struct State {
     is_body_open: AtomicBool,
     has_failed: AtomicBool,
     is_last: AtomicBool,
+    shall_rest: AtomicBool,
+}
+
+/// No turn of the connection is under way: the clock must be read.
+const NO_TURN: u64 = 0;
+/// In the present turn nobody has read the clock yet.
+const UNREAD_CLOCK: u64 = 1;
+
+/// Adds to a counter that only one thread changes at a time, which spares the
+/// locked instruction. Returns the new value.
+fn bump(counter: &AtomicUsize, by: usize) -> usize {
+    let sum = counter.load(Relaxed).wrapping_add(by);
+    counter.store(sum, Relaxed);
+    sum
 }
 
 impl State {
@@ -117,6 +134,8 @@ impl State {
                 MAX_UNWRITTEN
             },
             written: AtomicWaker::new(),
+            is_body_waiting: AtomicBool::new(false),
+            turn: AtomicU64::new(NO_TURN),
             requests: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
@@ -125,6 +144,7 @@ impl State {
             is_body_open: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             is_last: AtomicBool::new(false),
+            shall_rest: AtomicBool::new(false),
         };
         if is_http2 {
             state.enter(Phase::Idle, limits.idle);
@@ -158,16 +178,40 @@ impl State {
         self.deadline.store(deadline, Relaxed);
     }
 
-    fn nanos(&self) -> u64 {
-        nanos(self.opened.elapsed()).max(1)
+    /// The connection is polled. Until [`Self::end_turn`] the clock is read once
+    /// at most.
+    pub(super) fn begin_turn(&self) {
+        self.turn.store(UNREAD_CLOCK, Relaxed);
     }
 
-    /// Until when the present phase may last.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.deadline.load(Relaxed) {
-            0 => None,
-            nanos => Some(self.opened + Duration::from_nanos(nanos)),
+    /// The turn is over, time goes on.
+    pub(super) fn end_turn(&self) {
+        self.turn.store(NO_TURN, Relaxed);
+    }
+
+    /// Nanoseconds since the connection was opened; never a value that means
+    /// something else.
+    fn nanos(&self) -> u64 {
+        let known = self.turn.load(Relaxed);
+        if known > UNREAD_CLOCK {
+            return known;
         }
+        let now = nanos(self.opened.elapsed()).max(UNREAD_CLOCK + 1);
+        if known == UNREAD_CLOCK {
+            self.turn.store(now, Relaxed);
+        }
+        now
+    }
+
+    /// Until when the present phase may last, in nanoseconds since the
+    /// connection was opened.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        Some(self.deadline.load(Relaxed)).filter(|deadline| *deadline > 0)
+    }
+
+    /// The moment `nanos` nanoseconds after the connection was opened.
+    pub(super) fn moment(&self, nanos: u64) -> Instant {
+        self.opened + Duration::from_nanos(nanos)
     }
 
     /// Makes the present phase end after `limit` at the latest.
@@ -208,8 +252,12 @@ impl State {
 
     /// Everything that hyper had to write is written.
     pub(super) fn on_flush(&self) {
-        if self.unwritten.swap(0, Relaxed) > 0 {
-            self.written.wake();
+        if self.unwritten.load(Relaxed) > 0 {
+            self.unwritten.store(0, Relaxed);
+            if self.is_body_waiting.load(Relaxed) {
+                self.is_body_waiting.store(false, Relaxed);
+                self.written.wake();
+            }
         }
         if self.phase() == Phase::Answered {
             self.enter(Phase::Idle, self.limits.idle);
@@ -221,6 +269,7 @@ impl State {
         if self.is_http2 || self.unwritten.load(Relaxed) <= self.max_unwritten {
             return Poll::Ready(());
         }
+        self.is_body_waiting.store(true, Relaxed);
         self.written.register(cx.waker());
         Poll::Pending
     }
@@ -228,20 +277,21 @@ impl State {
     /// A body gave hyper `count` bytes.
     pub(super) fn on_body(&self, count: usize) {
         if !self.is_http2 {
-            self.unwritten.fetch_add(count, Relaxed);
+            bump(&self.unwritten, count);
         }
     }
 
     /// A request's head is complete.
     pub(super) fn begin_request(self: &Arc<Self>, has_body: bool) -> Ticket {
-        let now = Instant::now();
-        let count = self.requests.fetch_add(1, Relaxed) + 1;
-        self.streams.fetch_add(1, Relaxed);
+        let now = self.nanos();
+        let count = self.requests.load(Relaxed) + 1;
+        self.requests.store(count, Relaxed);
+        bump(&self.streams, 1);
         let read_began = if self.is_http2 {
             now
         } else {
             self.is_body_open.store(has_body, Relaxed);
-            self.opened + Duration::from_nanos(self.head_began.load(Relaxed))
+            self.head_began.load(Relaxed)
         };
         let conn_limit = if self.is_http2 {
             None
@@ -251,14 +301,17 @@ impl State {
         self.enter(Phase::Busy, conn_limit);
         Ticket {
             count,
-            read_until: self.limits.read.map(|limit| read_began + limit),
-            write_until: self.limits.write.map(|limit| now + limit),
+            read_until: self
+                .limits
+                .read
+                .map(|limit| self.moment(read_began) + limit),
+            write_until: self.limits.write.map(|limit| self.moment(now) + limit),
             state: Arc::clone(self),
         }
     }
 
     fn end_request(&self) {
-        let open = self.streams.fetch_sub(1, Relaxed) - 1;
+        let open = bump(&self.streams, 1_usize.wrapping_neg());
         if self.phase() != Phase::Busy || open > 0 {
             return;
         }
@@ -268,6 +321,41 @@ impl State {
             // The time limit for writing lasts until everything is flushed.
             self.phase.store(Phase::Answered as u8, Relaxed);
         }
+    }
+
+    /// Whether requests are being answered.
+    pub(super) fn has_streams(&self) -> bool {
+        self.streams.load(Relaxed) > 0
+    }
+
+    /// How many requests there have been.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Whether this is an HTTP/1 connection on which nothing happens: no byte of
+    /// a next request is there, and the last response is all written.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_idle = match self.phase() {
+            Phase::Idle => true,
+            Phase::Head => !self.has_read(),
+            _ => false,
+        };
+        is_idle && !self.is_http2 && !self.is_last() && !self.has_eof.load(Relaxed)
+    }
+
+    /// The connection should give back what it doesn't need, if it is still quiet.
+    pub(super) fn ask_to_rest(&self) {
+        self.shall_rest.store(true, Relaxed);
+    }
+
+    /// Whether the connection was asked to rest since the last call and is quiet.
+    pub(super) fn shall_rest(&self) -> bool {
+        if !self.shall_rest.load(Relaxed) {
+            return false;
+        }
+        self.shall_rest.store(false, Relaxed);
+        self.is_quiet()
     }
 
     /// The whole body of the present request was read.
@@ -366,7 +454,7 @@ mod tests {
     };
 
     fn left(state: &State) -> Option<u64> {
-        let left = state.deadline()? - Instant::now();
+        let left = state.moment(state.deadline()?) - Instant::now();
         Some((left + Duration::from_millis(500)).as_secs())
     }
 
