@@ -166,7 +166,10 @@ impl Watched {
 
     /// Lets `bytes`, which were read before, be read again.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+        // Empty bytes may still hold on to the whole buffer that they are a part of.
+        if !bytes.is_empty() {
+            self.unread = bytes;
+        }
     }
 
     /// Whether news can only come from the socket.
@@ -220,6 +223,9 @@ impl AsyncRead for Watched {
         if !self.unread.is_empty() {
             let count = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread.split_to(count));
+            if self.unread.is_empty() {
+                self.unread = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
