@@ -309,3 +309,6 @@ impl Turn {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,7 @@ struct Established {
     io: Box<Watched>,
     state: Arc<State>,
     handler: Rc<Handler>,
+    member: Member,
 }
 
 /// Serves one accepted connection until it ends, and fences its panics in.
@@ -165,33 +166,35 @@ pub(super) fn serve(
 ) -> impl Future<Output = ()> {
     let events = Arc::clone(&settings.entry_point.events);
     let work = AssertUnwindSafe(run(settings, accepted, member)).catch_unwind();
-    async move {
-        if work.await.is_err() {
+    work.map(move |end| {
+        if end.is_err() {
             error!("A connection panicked");
             events.panicked();
         }
-    }
+    })
 }
 
-async fn run(settings: Rc<Settings>, accepted: Accepted, mut member: Member) {
-    let begun = Box::pin(establish(&settings, accepted, &mut member)).await;
-    let Some(established) = begun else {
-        return;
-    };
-    let driver = Driver::new(Arc::clone(&established.state), member);
-    if established.state.is_http2() {
-        serve_http2(&settings, established, driver).await;
-    } else {
-        serve_http1(&settings, established, driver).await;
+fn run(settings: Rc<Settings>, accepted: Accepted, member: Member) -> impl Future<Output = ()> {
+    let begun = Box::pin(establish(Rc::clone(&settings), accepted, member));
+    async move {
+        let Some(established) = begun.await else {
+            return;
+        };
+        if established.state.is_http2() {
+            serve_http2(&settings, established).await;
+        } else {
+            serve_http1(&settings, established).await;
+        }
     }
 }
 
 /// The first bytes, and TLS if the client wants it.
 async fn establish(
-    settings: &Settings,
+    settings: Rc<Settings>,
     accepted: Accepted,
-    member: &mut Member,
+    mut member: Member,
 ) -> Option<Established> {
+    let settings = &*settings;
     let since = Instant::now();
     let Accepted {
         socket,
@@ -199,7 +202,7 @@ async fn establish(
         local,
         open,
     } = accepted;
-    let sniffed = first_bytes(settings, socket, since, member).await?;
+    let sniffed = first_bytes(settings, socket, since, &mut member).await?;
     let (client, local) = settle_addresses(settings, &sniffed, peer, local);
     let ((stream, spoken), tls) = Box::pin(secure(settings, sniffed)).await?;
     let is_http2 = match &stream {
@@ -221,18 +224,19 @@ async fn establish(
         io: Box::new(Watched::new(stream, Arc::clone(&state), open)),
         state,
         handler,
+        member,
     })
 }
 
 /// hyper and its buffers are there only as long as something is going on.
-fn serve_http1(
-    settings: &Settings,
-    established: Established,
-    mut driver: Driver,
-) -> impl Future<Output = ()> {
+fn serve_http1(settings: &Settings, established: Established) -> impl Future<Output = ()> {
     let Established {
-        mut io, handler, ..
+        mut io,
+        state,
+        handler,
+        member,
     } = established;
+    let mut driver = Driver::new(state, member);
     async move {
         loop {
             if io.is_quiet() && driver.rest(&io).await == End::Gone {
@@ -254,12 +258,14 @@ fn serve_http1(
     }
 }
 
-fn serve_http2(
-    settings: &Settings,
-    established: Established,
-    mut driver: Driver,
-) -> impl Future<Output = ()> {
-    let Established { io, state, handler } = established;
+fn serve_http2(settings: &Settings, established: Established) -> impl Future<Output = ()> {
+    let Established {
+        io,
+        state,
+        handler,
+        member,
+    } = established;
+    let mut driver = Driver::new(Arc::clone(&state), member);
     let cork = Cork::new(io);
     let service = service_fn(move |request| Rc::clone(&handler).answer(request));
     let io = TokioIo::new(cork.clone());
