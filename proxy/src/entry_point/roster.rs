@@ -88,6 +88,12 @@ impl Roster {
         }
     }
 
+    /// Whether no connection is in hyper's hands.
+    #[cfg(test)]
+    pub(super) fn rests(&self) -> bool {
+        self.watched.get() == 0
+    }
+
     fn leave(&self, index: usize) {
         let mut seats = self.seats.borrow_mut();
         let seat = seats.all.get_mut(index).and_then(Option::take);

@@ -365,3 +365,6 @@ fn info(
         tls,
     }
 }
+
+#[cfg(test)]
+mod tests;
