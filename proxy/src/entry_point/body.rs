@@ -1,9 +1,9 @@
-//! Bodies between hyper and the service: with time limits, and in pieces that
-//! keep a slow client cheap.
+//! Bodies between hyper and the service: with time limits, and no faster than
+//! the client takes them.
 //!
 //! Owns the two wrappers. The one around a request's body turns what can go wrong
-//! with it into a [`ProxyError`]; the one around a response's body hands hyper no
-//! more than can be written soon. Neither collects anything.
+//! with it into a [`ProxyError`]; the one around a response's body hands hyper the
+//! next piece when the ones before are written. Neither collects anything.
 
 use std::error::Error;
 use std::io;
@@ -22,9 +22,6 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::state::{State, Ticket};
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError};
-
-/// Longest piece of a body that hyper is handed at once.
-const MAX_PIECE: usize = 16 * 1024;
 
 /// Most bytes of an unwanted body that are read after all, and for how long.
 const MAX_DISCARDED: usize = 64 * 1024;
@@ -165,7 +162,6 @@ fn explain(error: hyper::Error) -> ProxyError {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     inner: Body,
-    rest: Bytes,
     deadline: Deadline,
     ticket: Ticket,
 }
@@ -174,7 +170,6 @@ impl ResponseBody {
     pub(super) fn new(inner: Body, ticket: Ticket) -> Self {
         Self {
             inner,
-            rest: Bytes::new(),
             deadline: Deadline::new(ticket.write_until),
             ticket,
         }
@@ -185,23 +180,12 @@ impl ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         ready!(self.ticket.state.poll_room(cx));
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(self.piece(rest))));
-        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| match frame?.into_data() {
-            Ok(data) => Ok(self.piece(data)),
-            Err(other) => Ok(other),
-        }))
-    }
-
-    fn piece(&mut self, mut data: Bytes) -> Frame<Bytes> {
-        if data.len() > MAX_PIECE {
-            self.rest = data.split_off(MAX_PIECE);
+        // Whole, however long: a part of it would keep all of it in memory.
+        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+            self.ticket.state.on_body(data.len());
         }
-        self.ticket.state.on_body(data.len());
-        Frame::data(data)
+        Poll::Ready(frame)
     }
 }
 
@@ -227,17 +211,10 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let inner = self.inner.size_hint();
-        let rest = self.rest.len() as u64;
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(rest));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint
+        self.inner.size_hint()
     }
 }

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectionEvents;
+use super::pace::Pace;
 use super::raw_head::RawHead;
 use super::state::{Phase, State};
 
@@ -146,6 +147,7 @@ pub(super) struct Watched {
     stream: Stream,
     state: Arc<State>,
     raw_head: RawHead,
+    pace: Pace,
     /// What hyper had read already when it was taken off the connection.
     unread: Bytes,
     lingered: usize,
@@ -158,6 +160,7 @@ impl Watched {
             stream,
             state,
             raw_head: RawHead::new(),
+            pace: Pace::new(),
             unread: Bytes::new(),
             lingered: 0,
             _open: open,
@@ -214,6 +217,23 @@ impl Watched {
     }
 }
 
+/// Writes to a TLS session as much as suits the client's pace.
+fn poll_seal(
+    tls: &mut TlsStream<Rewound>,
+    pace: &mut Pace,
+    cx: &mut Context<'_>,
+    slices: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let limit = pace.limit(slices.iter().map(|slice| slice.len()).sum());
+    tls.get_mut().1.set_buffer_limit(Some(limit));
+    let written = Pin::new(&mut *tls).poll_write_vectored(cx, slices);
+    match &written {
+        Poll::Ready(Ok(count)) if !tls.get_ref().1.wants_write() => pace.went(*count),
+        _ => pace.stuck(limit),
+    }
+    written
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -244,14 +264,11 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(plain) => Pin::new(plain).poll_write(cx, bytes),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
-        }
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -259,9 +276,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let this = &mut *self;
+        match &mut this.stream {
             Stream::Plain(plain) => Pin::new(plain).poll_write_vectored(cx, slices),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, slices),
+            Stream::Tls(tls) => poll_seal(tls, &mut this.pace, cx, slices),
         }
     }
 
@@ -272,7 +290,10 @@ impl AsyncWrite for Watched {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(plain) => ready!(Pin::new(plain).poll_flush(cx))?,
-            Stream::Tls(tls) => ready!(Pin::new(tls.as_mut()).poll_flush(cx))?,
+            Stream::Tls(tls) => {
+                ready!(Pin::new(tls.as_mut()).poll_flush(cx))?;
+                self.pace.went(0);
+            }
         }
         self.state.on_flush();
         Poll::Ready(Ok(()))

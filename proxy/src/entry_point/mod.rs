@@ -16,6 +16,7 @@ mod drive;
 mod handler;
 mod handshake;
 mod io;
+mod pace;
 mod raw_head;
 mod roster;
 mod serve;
