@@ -39,6 +39,8 @@ struct Held<T> {
     written: usize,
     /// Whether `inner` was given anything since it was last flushed.
     is_unflushed: bool,
+    /// Whether `inner` took nothing when it was last asked to.
+    is_blocked: bool,
 }
 
 impl<T> Clone for Cork<T> {
@@ -54,6 +56,7 @@ impl<T: AsyncWrite + Unpin> Cork<T> {
             bytes: Vec::new(),
             written: 0,
             is_unflushed: false,
+            is_blocked: false,
         })))
     }
 
@@ -72,6 +75,12 @@ impl<T: AsyncWrite + Unpin> Cork<T> {
 
 impl<T: AsyncWrite + Unpin> Held<T> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let drained = self.poll_out(cx);
+        self.is_blocked = drained.is_pending();
+        drained
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
             let rest = self.bytes.get(self.written..).unwrap_or_default();
             let count = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
@@ -106,6 +115,10 @@ impl<T: AsyncWrite + Unpin> Held<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // What a slow client doesn't take stays with the streams, not in here too.
+        if self.is_blocked {
+            ready!(self.poll_drain(cx))?;
+        }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
             let room = CAPACITY - self.bytes.len();
@@ -147,8 +160,10 @@ impl<T: AsyncWrite + Unpin> Held<T> {
             }
             left -= bytes.len();
         }
-        let count = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &all))?;
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, &all);
         drop(all);
+        self.is_blocked = written.is_pending();
+        let count = ready!(written)?;
         Poll::Ready(self.out(count))
     }
 }
