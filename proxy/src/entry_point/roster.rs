@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,6 +21,13 @@ use super::state::State;
 /// How often idle connections are looked for. One that is found idle twice in a
 /// row, without a request in between, is told to rest.
 const SWEEP: Duration = Duration::from_millis(500);
+
+/// How many sweeps after connections went to rest the allocator is reminded of
+/// the memory that they gave back: a little longer than its own delay of a second.
+const REMINDER: u32 = 4;
+
+/// Longer than anything the allocator serves from a shared page.
+const REMINDER_SIZE: usize = 4 * 1024 * 1024;
 
 /// All connections of an entry point on this worker.
 #[derive(Debug, Default)]
@@ -73,19 +81,29 @@ impl Roster {
 
     /// Looks for idle connections for ever, as long as there are any to look at.
     pub(super) async fn keep_sweeping(&self) {
+        let mut reminder = 0;
         loop {
-            if self.watched.get() == 0 {
+            if self.watched.get() == 0 && reminder == 0 {
                 self.is_wanted.notified().await;
             }
             sleep(SWEEP).await;
-            self.sweep();
+            let rested = self.sweep();
+            if reminder > 0 {
+                reminder -= 1;
+                if reminder == 0 {
+                    remind_allocator();
+                }
+            } else if rested > 0 {
+                reminder = REMINDER;
+            }
         }
     }
 
-    fn sweep(&self) {
-        for seat in self.seats.borrow_mut().all.iter_mut().flatten() {
-            seat.look();
-        }
+    /// Returns how many connections were told to rest.
+    fn sweep(&self) -> usize {
+        let mut seats = self.seats.borrow_mut();
+        let seats = seats.all.iter_mut().flatten();
+        seats.map(Seat::look).filter(|rests| *rests).count()
     }
 
     /// Whether no connection is in hyper's hands.
@@ -118,17 +136,27 @@ impl Roster {
 }
 
 impl Seat {
-    fn look(&mut self) {
+    /// Whether the connection was told to rest.
+    fn look(&mut self) -> bool {
         let Some(state) = &self.state else {
-            return;
+            return false;
         };
         let requests = state.is_quiet().then(|| state.requests());
-        if requests.is_some() && requests == self.idle_since {
+        let rests = requests.is_some() && requests == self.idle_since;
+        if rests {
             state.ask_to_rest();
             self.waker.iter().for_each(Waker::wake_by_ref);
         }
         self.idle_since = requests;
+        rests
     }
+}
+
+/// mimalloc gives free memory back to the system when its time has come and a
+/// whole page is freed; on a server that has become quiet none is. So one is
+/// freed, of which no byte was ever touched.
+fn remind_allocator() {
+    drop(black_box(Vec::<u8>::with_capacity(REMINDER_SIZE)));
 }
 
 /// The place of one connection, given back when it is dropped.
