@@ -6,6 +6,7 @@
 //! have `graceTimeOut` for it. Whatever is left is dropped with the worker.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use tidegate_shared::shutdown::{Shutdown, Stage};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::io::Open;
-use super::serve::{Settings, serve};
+use super::roster::Roster;
+use super::serve::{Accepted, Settings, serve};
 
 /// Most connections that are taken when the listener closes: as many as can wait.
 /// Those that come meanwhile must not keep the stop from going on.
@@ -33,8 +34,14 @@ pub(super) async fn run(settings: Settings, listener: TcpListener, mut shutdown:
     let acceptor = Acceptor {
         settings: Rc::new(settings),
         tracker: TaskTracker::new(),
-        closing: CancellationToken::new(),
+        roster: Rc::default(),
+        own: listener
+            .local_addr()
+            .ok()
+            .filter(|own| !own.ip().is_unspecified()),
     };
+    let roster = Rc::clone(&acceptor.roster);
+    let tidying = spawn_local(async move { roster.keep_tidy().await });
     let mut now = shutdown.clone();
     tokio::select! {
         () = acceptor.accept(&listener) => {}
@@ -44,12 +51,15 @@ pub(super) async fn run(settings: Settings, listener: TcpListener, mut shutdown:
         () = acceptor.drain(listener) => {}
         () = now.reached(Stage::Immediate) => {}
     }
+    tidying.abort();
 }
 
 struct Acceptor {
     settings: Rc<Settings>,
     tracker: TaskTracker,
-    closing: CancellationToken,
+    roster: Rc<Roster>,
+    /// What every client connected to, unless the listener takes any address.
+    own: Option<SocketAddr>,
 }
 
 impl Acceptor {
@@ -58,9 +68,9 @@ impl Acceptor {
         let mut is_exhausted = false;
         loop {
             match listener.accept().await {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     is_exhausted = false;
-                    self.spawn(socket);
+                    self.spawn(socket, peer);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -75,11 +85,20 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, socket: TcpStream) {
+    fn spawn(&self, socket: TcpStream, peer: SocketAddr) {
+        let Some(local) = self.own.or_else(|| socket.local_addr().ok()) else {
+            return;
+        };
         let events = Arc::clone(&self.settings.entry_point.events);
         let open = Open::new(events, self.tracker.token());
         let settings = Rc::clone(&self.settings);
-        spawn_local(serve(settings, socket, open, self.closing.clone()));
+        let accepted = Accepted {
+            socket,
+            peer,
+            local,
+            open,
+        };
+        spawn_local(serve(settings, accepted, self.roster.join()));
     }
 
     async fn drain(&self, listener: TcpListener) {
@@ -88,7 +107,7 @@ impl Acceptor {
             let _ = timeout(grace, self.accept(&listener)).await;
         }
         self.empty_queue(listener);
-        self.closing.cancel();
+        self.roster.close();
         self.tracker.close();
         let grace = life.grace_time_out.0;
         if timeout(grace, self.tracker.wait()).await.is_err() {
@@ -106,11 +125,11 @@ impl Acceptor {
         };
         for _ in 0..LAST_CONNECTIONS {
             match listener.accept() {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     if socket.set_nonblocking(true).is_ok()
                         && let Ok(socket) = TcpStream::from_std(socket)
                     {
-                        self.spawn(socket);
+                        self.spawn(socket, peer);
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}

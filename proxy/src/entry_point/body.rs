@@ -1,15 +1,13 @@
-//! Bodies between hyper and the service: with time limits, and in pieces that
-//! keep a slow client cheap.
+//! Bodies between hyper and the service, with time limits.
 //!
-//! Owns the two wrappers. The one around a request's body turns what can go wrong
-//! with it into a [`ProxyError`]; the one around a response's body hands hyper no
-//! more than can be written soon. Neither collects anything.
+//! Owns the two wrappers of HTTP/2. The one around a request's body turns what
+//! can go wrong with it into a [`ProxyError`]; the one around a response's body
+//! tells when the response has ended. Neither collects anything.
 
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,11 +18,8 @@ use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::state::{State, Ticket};
+use super::state::Ticket;
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError};
-
-/// Longest piece of a body that hyper is handed at once.
-const MAX_PIECE: usize = 16 * 1024;
 
 /// Most bytes of an unwanted body that are read after all, and for how long.
 const MAX_DISCARDED: usize = 64 * 1024;
@@ -61,7 +56,6 @@ pub(super) struct RequestBody {
     inner: Option<Incoming>,
     deadline: Deadline,
     exchange: Rc<Exchange>,
-    state: Arc<State>,
 }
 
 impl RequestBody {
@@ -70,7 +64,6 @@ impl RequestBody {
             inner: Some(inner),
             deadline: Deadline::new(ticket.read_until),
             exchange,
-            state: Arc::clone(&ticket.state),
         }
     }
 }
@@ -97,10 +90,6 @@ impl http_body::Body for RequestBody {
             let total = self.exchange.request_bytes.get() + data.len() as u64;
             self.exchange.request_bytes.set(total);
         }
-        let is_broken = matches!(frame, Some(Err(_)));
-        if frame.is_none() || (!is_broken && self.is_end_stream()) {
-            self.state.on_body_end();
-        }
         Poll::Ready(frame.map(|frame| frame.map_err(|error| explain(error).into())))
     }
 
@@ -120,7 +109,7 @@ impl Drop for RequestBody {
         let Some(inner) = self.inner.take() else {
             return;
         };
-        if self.state.is_http2() && !inner.is_end_stream() && !std::thread::panicking() {
+        if !inner.is_end_stream() && !std::thread::panicking() {
             spawn_local(discard(inner));
         }
     }
@@ -128,7 +117,7 @@ impl Drop for RequestBody {
 
 /// Reads on for a moment where nobody wants the rest of a body: in HTTP/2 its
 /// drop resets the stream, and the client may take that for a failure of a
-/// response that it has not read yet. HTTP/1 lingers when the socket is shut.
+/// response that it has not read yet.
 async fn discard(mut body: Incoming) {
     let work = async {
         let mut left = MAX_DISCARDED;
@@ -165,43 +154,18 @@ fn explain(error: hyper::Error) -> ProxyError {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     inner: Body,
-    rest: Bytes,
     deadline: Deadline,
-    ticket: Ticket,
+    /// Dropped with the body, when the response has ended.
+    _ticket: Ticket,
 }
 
 impl ResponseBody {
     pub(super) fn new(inner: Body, ticket: Ticket) -> Self {
         Self {
             inner,
-            rest: Bytes::new(),
             deadline: Deadline::new(ticket.write_until),
-            ticket,
+            _ticket: ticket,
         }
-    }
-
-    fn poll_inner(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        ready!(self.ticket.state.poll_room(cx));
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            return Poll::Ready(Some(Ok(self.piece(rest))));
-        }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| match frame?.into_data() {
-            Ok(data) => Ok(self.piece(data)),
-            Err(other) => Ok(other),
-        }))
-    }
-
-    fn piece(&mut self, mut data: Bytes) -> Frame<Bytes> {
-        if data.len() > MAX_PIECE {
-            self.rest = data.split_off(MAX_PIECE);
-        }
-        self.ticket.state.on_body(data.len());
-        Frame::data(data)
     }
 }
 
@@ -213,31 +177,18 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match self.poll_inner(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(self.deadline.poll_passed(cx));
-                Some(Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-            }
-        };
-        if matches!(frame, Some(Err(_))) {
-            self.ticket.state.set_failed();
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            return Poll::Ready(frame);
         }
-        Poll::Ready(frame)
+        ready!(self.deadline.poll_passed(cx));
+        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let inner = self.inner.size_hint();
-        let rest = self.rest.len() as u64;
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(rest));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint
+        self.inner.size_hint()
     }
 }

@@ -1,184 +1,129 @@
-//! The loop that polls a connection to its end.
+//! The loop that polls an HTTP/2 connection to its end.
 //!
-//! Owns the one timer of a connection, and the way in which it is told to end:
-//! when its entry point closes, when it has lived or asked enough, and when
-//! HTTP/2 has been idle too long. It reads the connection's [`State`] and knows
-//! nothing of requests.
+//! Owns the way in which it is told to end: when its entry point closes, when it
+//! has lived or asked enough, and when it has been idle too long. It reads the
+//! connection's [`State`] and knows nothing of requests.
 
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tracing::debug;
 
 use super::body::ResponseBody;
-use super::io::Watched;
+use super::cork::{Cork, Corked};
+use super::io::Stream;
 use super::serve::Local;
-use super::state::{Phase, State};
+use super::state::State;
+use super::watch::Watch;
 use crate::http::BodyError;
 
-/// How long a connection that never asked anything is kept when the entry point closes.
-pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
-/// How long an HTTP/2 client that was told to go may take.
+/// How long a client that was told to go may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What both of hyper's connections can do.
+/// A connection in hyper's hands.
+type Http2<S> = http2::Connection<TokioIo<Cork<Box<Stream>>>, S, Local>;
+
+/// What a connection can do besides being polled.
 pub(super) trait Connection: Future<Output = hyper::Result<()>> {
     fn say_goodbye(self: Pin<&mut Self>);
 }
 
-impl<S> Connection for http1::UpgradeableConnection<TokioIo<Watched>, S>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = ResponseBody>,
-    S::Error: Into<BodyError>,
-{
-    fn say_goodbye(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<S> Connection for http2::Connection<TokioIo<Watched>, S, Local>
+impl<S> Connection for Corked<Http2<S>, Box<Stream>>
 where
     S: hyper::service::HttpService<Incoming, ResBody = ResponseBody>,
     S::Future: 'static,
     S::Error: Into<BodyError>,
 {
-    fn say_goodbye(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn say_goodbye(mut self: Pin<&mut Self>) {
+        self.connection.as_mut().graceful_shutdown();
     }
 }
 
-/// Polls a connection to its end.
-pub(super) async fn drive<C: Connection>(
-    mut connection: Pin<&mut C>,
-    state: &State,
-    closing: &CancellationToken,
-) {
-    let mut closing = pin!(closing.cancelled());
-    let mut driver = Driver::default();
-    let end = std::future::poll_fn(|cx| {
-        loop {
-            driver.look_up(state, closing.as_mut(), cx);
-            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
-                return Poll::Ready(end);
-            }
-            match driver.poll(state, cx) {
-                Poll::Ready(Next::SayGoodbye) => connection.as_mut().say_goodbye(),
-                Poll::Ready(Next::Cut) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    });
-    if let Err(error) = end.await {
-        debug!(%error, "A connection ended with an error");
-    }
-}
-
-/// What is to be done to a connection.
-enum Next {
-    SayGoodbye,
-    Cut,
-}
-
-#[derive(Debug, Default)]
-struct Driver {
-    is_closing: bool,
-    is_hurried: bool,
+/// Sees one connection through its life.
+#[derive(Debug)]
+pub(super) struct Driver {
+    state: Rc<State>,
+    watch: Watch,
     said_goodbye: bool,
-    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl Driver {
-    /// Sees whether the entry point closes. Comes before each turn of the
-    /// connection: a request that this turn completes is the last one already,
-    /// and its response says so.
-    fn look_up(
+    pub(super) fn new(state: Rc<State>, watch: Watch) -> Self {
+        Self {
+            state,
+            watch,
+            said_goodbye: false,
+        }
+    }
+
+    /// Polls a connection until it ends.
+    pub(super) async fn drive<C: Connection>(&mut self, mut connection: Pin<&mut C>) {
+        poll_fn(|cx| {
+            self.state.begin_turn();
+            let end = self.poll_turn(connection.as_mut(), cx);
+            self.state.end_turn();
+            end
+        })
+        .await;
+    }
+
+    fn poll_turn<C: Connection>(
         &mut self,
-        state: &State,
-        closing: Pin<&mut WaitForCancellationFuture<'_>>,
+        mut connection: Pin<&mut C>,
         cx: &mut Context<'_>,
-    ) {
-        if !self.is_closing && closing.poll(cx).is_ready() {
-            self.is_closing = true;
-            state.set_last();
-        }
-    }
-
-    fn poll(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<Next> {
-        if self.is_closing && !self.is_hurried {
-            // Only now is it known whether the client has said anything.
-            self.is_hurried = true;
-            if !state.is_http2() && !state.has_read() {
-                state.hurry(LAST_CALL);
-            }
-        }
-        if state.is_last() && !self.said_goodbye && may_say_goodbye(state) {
-            self.say_goodbye(state);
-            return Poll::Ready(Next::SayGoodbye);
-        }
-        self.poll_deadline(state, cx)
-    }
-
-    fn say_goodbye(&mut self, state: &State) {
-        self.said_goodbye = true;
-        if state.phase() == Phase::Idle {
-            state.hurry(FAREWELL);
-        }
-    }
-
-    /// One timer serves all limits: it is only set anew when a limit ends earlier
-    /// than it rings, and when it has rung too early.
-    fn poll_deadline(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<Next> {
+    ) -> Poll<()> {
         loop {
-            let Some(deadline) = state.deadline() else {
-                return Poll::Pending;
-            };
-            let (rings, sleep) = self
-                .alarm
-                .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
-            if *rings > deadline {
-                *rings = deadline;
-                sleep.as_mut().reset(deadline);
+            // Before the connection's turn: a request that this turn completes is
+            // the last one already, and its response says so.
+            if self.watch.is_closing() {
+                self.state.set_last();
             }
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                if let Err(error) = end {
+                    debug!(%error, "A connection ended with an error");
+                }
+                return Poll::Ready(());
             }
-            if *rings >= deadline {
-                break;
+            let must_end = self.state.is_last() && !self.said_goodbye;
+            if must_end && !self.state.has_streams() {
+                self.state.extend(FAREWELL);
             }
-            *rings = deadline;
-            sleep.as_mut().reset(deadline);
+            if !must_end {
+                self.watch.set(self.state.deadline());
+                if !self.watch.poll(cx) {
+                    return Poll::Pending;
+                }
+                if self.said_goodbye {
+                    return Poll::Ready(());
+                }
+                self.state.extend(FAREWELL);
+            }
+            self.said_goodbye = true;
+            connection.as_mut().say_goodbye();
         }
-        if state.is_http2() && !self.said_goodbye {
-            self.say_goodbye(state);
-            state.extend(FAREWELL);
-            return Poll::Ready(Next::SayGoodbye);
-        }
-        Poll::Ready(Next::Cut)
     }
-}
-
-/// hyper drops an HTTP/1 connection that has not asked anything yet. One whose
-/// request is on its way is answered first, with `Connection: close`.
-fn may_say_goodbye(state: &State) -> bool {
-    state.is_http2() || state.phase() != Phase::Head
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
+    use super::super::roster::Roster;
     use super::super::state::Limits;
     use super::*;
 
     /// Ends at its first turn, or never, and knows what it was told before.
     struct Toy<'a> {
         state: &'a State,
-        asks: bool,
+        ends: bool,
         was_last: bool,
+        goodbyes: u32,
     }
 
     impl Future for Toy<'_> {
@@ -186,53 +131,63 @@ mod tests {
 
         fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
             self.was_last = self.state.is_last();
-            if !self.asks {
-                return Poll::Pending;
+            if self.ends {
+                return Poll::Ready(Ok(()));
             }
-            self.state.on_read(1);
-            Poll::Ready(Ok(()))
+            Poll::Pending
         }
     }
 
     impl Connection for Toy<'_> {
-        fn say_goodbye(self: Pin<&mut Self>) {}
+        fn say_goodbye(mut self: Pin<&mut Self>) {
+            self.goodbyes += 1;
+        }
     }
 
-    fn state() -> State {
+    fn limited(idle: Option<Duration>) -> Rc<State> {
         let limits = Limits {
             read: None,
             write: None,
-            idle: None,
+            idle,
         };
-        State::new(Instant::now(), limits, false, false)
+        Rc::new(State::new(Instant::now(), limits))
+    }
+
+    fn toy(state: &State, ends: bool) -> Toy<'_> {
+        Toy {
+            state,
+            ends,
+            was_last: false,
+            goodbyes: 0,
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_comes_with_the_stop_is_the_last() {
-        let state = state();
-        let closing = CancellationToken::new();
-        closing.cancel();
-        let mut toy = Toy {
-            state: &state,
-            asks: true,
-            was_last: false,
-        };
-        drive(Pin::new(&mut toy), &state, &closing).await;
+        let state = limited(None);
+        let roster = Rc::new(Roster::default());
+        roster.close();
+        let mut driver = Driver::new(Rc::clone(&state), Watch::new(roster.join()));
+        let mut toy = toy(&state, true);
+        driver.drive(Pin::new(&mut toy)).await;
         assert!(toy.was_last);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_never_asks_is_cut_soon_after_the_stop() {
-        let state = state();
-        let closing = CancellationToken::new();
-        closing.cancel();
-        let mut toy = Toy {
-            state: &state,
-            asks: false,
-            was_last: false,
-        };
-        let since = Instant::now();
-        drive(Pin::new(&mut toy), &state, &closing).await;
-        assert!(since.elapsed() >= LAST_CALL && since.elapsed() < LAST_CALL * 2);
+    async fn an_idle_client_is_told_to_go_and_then_cut() {
+        for (idle, closes) in [(None, true), (Some(Duration::from_secs(60)), false)] {
+            let state = limited(idle);
+            let roster = Rc::new(Roster::default());
+            if closes {
+                roster.close();
+            }
+            let mut driver = Driver::new(Rc::clone(&state), Watch::new(roster.join()));
+            let mut toy = toy(&state, false);
+            let since = Instant::now();
+            driver.drive(Pin::new(&mut toy)).await;
+            assert_eq!(toy.goodbyes, 1);
+            let expected = idle.unwrap_or_default() + FAREWELL;
+            assert!((expected..expected + FAREWELL).contains(&since.elapsed()));
+        }
     }
 }

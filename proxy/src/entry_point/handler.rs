@@ -10,9 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::CONNECTION;
 use ::http::request::Parts;
-use ::http::{HeaderValue, StatusCode, Version};
+use ::http::StatusCode;
 use futures_util::FutureExt;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -34,13 +33,13 @@ use crate::http::{
 #[error("response took longer than the write timeout")]
 pub(super) struct TooLate;
 
-/// Answers the requests of one connection.
+/// Answers the requests of one HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Handler {
     pub(super) service: SharedService,
     pub(super) events: Arc<dyn ConnectionEvents>,
     pub(super) connection: Rc<ConnectionInfo>,
-    pub(super) state: Arc<State>,
+    pub(super) state: Rc<State>,
     pub(super) max_requests: u64,
     pub(super) max_age: Option<Duration>,
 }
@@ -52,24 +51,22 @@ impl Handler {
         self: Rc<Self>,
         request: hyper::Request<Incoming>,
     ) -> impl Future<Output = Result<hyper::Response<ResponseBody>, TooLate>> {
-        let ticket = self.state.begin_request(!request.body().is_end_stream());
+        let ticket = self.state.begin_request();
         if self.is_last(&ticket) {
             self.state.set_last();
         }
-        let version = request.version();
         let work = self.begin(request, &ticket);
         async move {
             let work = AssertUnwindSafe(work).catch_unwind();
             let outcome = match ticket.write_until {
-                // Boxed: hyper keeps room for this future as long as the connection lives.
+                // Boxed: hyper keeps room for this future as long as the stream lives.
                 Some(at) => Box::pin(timeout_at(at, work)).await.map_err(|_| TooLate)?,
                 None => work.await,
             };
-            let mut response = match outcome {
+            let response = match outcome {
                 Ok(response) => check_switch(response, false),
                 Err(_) => panicked(&self.connection, self.events.as_ref()),
             };
-            self.finish(&mut response, version);
             Ok(response.map(|body| ResponseBody::new(body, ticket)))
         }
     }
@@ -82,19 +79,9 @@ impl Handler {
     /// Does what can be done at once; most of what a request needs is known now.
     fn begin(&self, request: hyper::Request<Incoming>, ticket: &Ticket) -> ResponseFuture<'static> {
         let (mut head, body) = request.into_parts();
-        let verdict = if self.state.is_refused(ticket.count) {
-            Err(Refusal::new(StatusCode::BAD_REQUEST))
-        } else {
-            admit(&self.connection, &mut head)
-        };
-        let exchange = match verdict {
+        let exchange = match admit(&self.connection, &mut head) {
             Ok(exchange) => exchange,
-            Err(refusal) => {
-                if refusal.is_fatal {
-                    self.refuse(head.version);
-                }
-                return at_once(refusal.response());
-            }
+            Err(refusal) => return Box::pin(ready(refusal.response())),
         };
         let body = if body.is_end_stream() {
             Body::empty()
@@ -107,29 +94,11 @@ impl Handler {
             exchange,
         };
         let start = AssertUnwindSafe(|| self.service.start(&self.service, request));
-        catch_unwind(start)
-            .unwrap_or_else(|_| at_once(panicked(&self.connection, self.events.as_ref())))
+        catch_unwind(start).unwrap_or_else(|_| {
+            let response = panicked(&self.connection, self.events.as_ref());
+            Box::pin(ready(response))
+        })
     }
-
-    /// After a refusal in HTTP/1 nobody can be sure where the next request begins.
-    fn refuse(&self, version: Version) {
-        if version < Version::HTTP_2 {
-            self.state.set_last();
-        }
-    }
-
-    fn finish(&self, response: &mut Response, version: Version) {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.state.set_free();
-        } else if version < Version::HTTP_2 && self.state.is_last() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-    }
-}
-
-pub(super) fn at_once(response: Response) -> ResponseFuture<'static> {
-    Box::pin(ready(response))
 }
 
 /// What a request is answered that goes to no service.

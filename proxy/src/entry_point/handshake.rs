@@ -44,11 +44,6 @@ pub(super) async fn handshake(
     Ok((stream, agreed))
 }
 
-/// Whether the client chose HTTP/2 by ALPN.
-pub(super) fn is_http2(stream: &TlsStream<Rewound>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(b"h2")
-}
-
 fn describe(session: &ServerConnection, options: Arc<str>) -> TlsConnection {
     TlsConnection {
         version: session.protocol_version().map_or("", version_name),

@@ -1,11 +1,10 @@
-//! The socket as hyper sees it.
+//! The client's socket, with or without TLS.
 //!
-//! Owns the client's socket with or without TLS, puts bytes back that were read
-//! to find out what the client speaks, reports progress to the connection's
-//! [`State`], and closes in a way that neither loses a last response nor makes
-//! half of one look whole. It knows nothing of HTTP.
+//! Owns the socket and puts bytes back that were read to find out what the
+//! client speaks. With TLS it takes as much at once as suits the client's pace.
+//! It knows nothing of HTTP.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,15 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectionEvents;
-use super::raw_head::RawHead;
-use super::state::{Phase, State};
-
-/// Most bytes that one read takes, so that a fast upload does not make hyper's
-/// buffer grow. TLS records bound it already.
-const MAX_READ: usize = 16 * 1024;
-
-/// Most bytes that are taken in after the last response.
-const MAX_LINGER: usize = 1024 * 1024;
+use super::pace::Pace;
 
 /// A socket, and what was read from it too early.
 #[derive(Debug)]
@@ -71,7 +62,7 @@ impl AsyncWrite for Rewound {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
     }
@@ -89,18 +80,114 @@ impl AsyncWrite for Rewound {
     }
 }
 
+/// A TLS session, and how fast its client reads.
+#[derive(Debug)]
+pub(super) struct Session {
+    tls: TlsStream<Rewound>,
+    pace: Pace,
+}
+
+impl Session {
+    /// Writes as much as suits the client's pace.
+    fn poll_seal(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let tls = &mut self.tls;
+        let limit = self.pace.limit(slices.iter().map(|slice| slice.len()).sum());
+        tls.get_mut().1.set_buffer_limit(Some(limit));
+        let written = Pin::new(&mut *tls).poll_write_vectored(cx, slices);
+        match &written {
+            Poll::Ready(Ok(count)) if !tls.get_ref().1.wants_write() => self.pace.went(*count),
+            _ => self.pace.stuck(limit),
+        }
+        written
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+        self.pace.went(0);
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// With or without TLS.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(Rewound),
-    Tls(Box<TlsStream<Rewound>>),
+    Tls(Box<Session>),
 }
 
 impl Stream {
+    pub(super) fn tls(tls: TlsStream<Rewound>) -> Self {
+        let pace = Pace::new();
+        Self::Tls(Box::new(Session { tls, pace }))
+    }
+
+    /// The protocol that was agreed upon in the TLS handshake.
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(session) => session.tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(plain) => &plain.socket,
-            Self::Tls(tls) => &tls.get_ref().0.socket,
+            Self::Tls(session) => &session.tls.get_ref().0.socket,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(plain) => Pin::new(plain).poll_read(cx, buf),
+            Self::Tls(session) => Pin::new(&mut session.tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(plain) => Pin::new(plain).poll_write(cx, bytes),
+            Self::Tls(session) => session.poll_seal(cx, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(plain) => Pin::new(plain).poll_write_vectored(cx, slices),
+            Self::Tls(session) => session.poll_seal(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(plain) => Pin::new(plain).poll_flush(cx),
+            Self::Tls(session) => session.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(plain) => Pin::new(plain).poll_shutdown(cx),
+            Self::Tls(session) => Pin::new(&mut session.tls).poll_shutdown(cx),
         }
     }
 }
@@ -125,136 +212,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.events.closed();
-    }
-}
-
-/// A client's connection.
-#[derive(Debug)]
-pub(super) struct Watched {
-    stream: Stream,
-    state: Arc<State>,
-    raw_head: RawHead,
-    lingered: usize,
-    _open: Open,
-}
-
-impl Watched {
-    pub(super) fn new(stream: Stream, state: Arc<State>, open: Open) -> Self {
-        Self {
-            stream,
-            state,
-            raw_head: RawHead::new(),
-            lingered: 0,
-            _open: open,
-        }
-    }
-
-    fn poll_stream_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(plain) if buf.remaining() > MAX_READ => {
-                let mut window = ReadBuf::new(buf.initialize_unfilled_to(MAX_READ));
-                ready!(Pin::new(plain).poll_read(cx, &mut window))?;
-                let count = window.filled().len();
-                buf.advance(count);
-                Poll::Ready(Ok(()))
-            }
-            Stream::Plain(plain) => Pin::new(plain).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
-        }
-    }
-
-    /// Takes in what the client still sends, until it has seen our end.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scratch = [0; 4096];
-        while self.lingered < MAX_LINGER {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match ready!(self.poll_stream_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => self.lingered += buf.filled().len(),
-                _ => break,
-            }
-        }
-        Poll::Ready(())
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(self.poll_stream_read(cx, buf))?;
-        let news = buf.filled().get(before..).unwrap_or_default();
-        self.state.on_read(news.len());
-        if !self.state.is_http2()
-            && self.state.phase() != Phase::Free
-            && let Some(request) = self.raw_head.feed(news)
-        {
-            self.state.set_refused(request);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(plain) => Pin::new(plain).poll_write(cx, bytes),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(plain) => Pin::new(plain).poll_write_vectored(cx, slices),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(plain) => ready!(Pin::new(plain).poll_flush(cx))?,
-            Stream::Tls(tls) => ready!(Pin::new(tls.as_mut()).poll_flush(cx))?,
-        }
-        self.state.on_flush();
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(plain) => ready!(Pin::new(plain).poll_shutdown(cx))?,
-            Stream::Tls(tls) => ready!(Pin::new(tls.as_mut()).poll_shutdown(cx))?,
-        }
-        if self.state.begin_linger() {
-            ready!(self.poll_linger(cx));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if self.state.has_failed() {
-            // A response that ends with the connection (HTTP/1.0) would look
-            // whole after an orderly close; a reset can't be mistaken.
-            let _ = self.stream.socket().set_zero_linger();
-        }
     }
 }

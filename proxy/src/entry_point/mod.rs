@@ -10,17 +10,20 @@
 
 mod accept;
 mod body;
+mod cork;
 mod dispatch;
 mod drive;
 mod handler;
 mod handshake;
 mod http1;
 mod io;
-mod raw_head;
+mod pace;
+mod roster;
 mod serve;
 mod sniff;
 mod state;
 mod subject;
+mod watch;
 mod workers;
 
 use std::fmt;

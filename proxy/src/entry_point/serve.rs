@@ -1,34 +1,35 @@
 //! One connection, from its first byte to its end.
 //!
-//! Owns the order of things: PROXY header, TLS, HTTP; the settings that hyper
-//! gets, and what is known of its client. Called by the accept loop, one task
-//! for each connection.
+//! Owns the order of things: PROXY header, TLS, HTTP/1 or HTTP/2; the settings
+//! that hyper gets for the latter, and what is known of its client. Called by the
+//! accept loop, one task for each connection.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::HeaderValue;
 use futures_util::FutureExt;
-use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, error};
 
-use super::drive::{LAST_CALL, drive};
+use super::cork::{Cork, Corked};
+use super::drive::Driver;
 use super::handler::Handler;
-use super::handshake::{HANDSHAKE_TIMEOUT, handshake, is_http2};
+use super::handshake::{HANDSHAKE_TIMEOUT, handshake};
 use super::http1::{self, Door, Rules};
-use super::io::{Open, Stream, Watched};
+use super::io::{Open, Stream};
+use super::roster::{LAST_CALL, Member};
 use super::sniff::{Sniffed, Spoken, sniff};
 use super::state::{Limits, State};
+use super::watch::Watch;
 use super::{ConnectionEvents, EntryPoint, StartError, canonical};
 use crate::config::startup;
 use crate::http::trust::TrustedNetworks;
@@ -136,68 +137,136 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
-/// Serves one accepted connection until it ends, and fences its panics in.
-pub(super) async fn serve(
-    settings: Rc<Settings>,
-    socket: TcpStream,
+/// A connection as the accept loop hands it over.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) open: Open,
+}
+
+/// A connection that speaks HTTP from now on.
+struct Established {
+    stream: Stream,
+    connection: Rc<ConnectionInfo>,
+    /// When it began to be one for HTTP.
+    opened: Instant,
     open: Open,
-    closing: CancellationToken,
-) {
+    member: Member,
+}
+
+/// A connection in the hands of its protocol.
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Serves one accepted connection until it ends, and fences its panics in.
+///
+/// Most connections are idle most of the time, so this future must be small:
+/// whatever is large or needed for a moment only is boxed.
+pub(super) fn serve(
+    settings: Rc<Settings>,
+    accepted: Accepted,
+    member: Member,
+) -> impl Future<Output = ()> {
     let events = Arc::clone(&settings.entry_point.events);
-    let work = AssertUnwindSafe(run(settings, socket, open, closing));
-    if work.catch_unwind().await.is_err() {
-        error!("A connection panicked");
-        events.panicked();
+    let work = AssertUnwindSafe(run(settings, accepted, member)).catch_unwind();
+    work.map(move |end| {
+        if end.is_err() {
+            error!("A connection panicked");
+            events.panicked();
+        }
+    })
+}
+
+fn run(settings: Rc<Settings>, accepted: Accepted, member: Member) -> impl Future<Output = ()> {
+    let begun = Box::pin(establish(settings, accepted, member));
+    async move {
+        if let Some(serving) = begun.await {
+            serving.await;
+        }
     }
 }
 
-async fn run(settings: Rc<Settings>, socket: TcpStream, open: Open, closing: CancellationToken) {
-    let accepted = Instant::now();
-    let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else {
-        return;
-    };
-    let Some(sniffed) = first_bytes(&settings, socket, accepted, &closing).await else {
-        return;
-    };
-    let (client, local) = settle_addresses(&settings, &sniffed, peer, local);
-    let Some((stream, tls)) = secure(&settings, sniffed).await else {
-        return;
-    };
+/// The first bytes, and TLS if the client wants it.
+async fn establish(
+    settings: Rc<Settings>,
+    accepted: Accepted,
+    mut member: Member,
+) -> Option<Serving> {
+    let settings = &*settings;
+    let since = Instant::now();
+    let Accepted {
+        socket,
+        peer,
+        local,
+        open,
+    } = accepted;
+    let sniffed = first_bytes(settings, socket, since, &mut member).await?;
+    let (client, local) = settle_addresses(settings, &sniffed, peer, local);
+    let ((stream, spoken), tls) = Box::pin(secure(settings, sniffed)).await?;
     let is_http2 = match &stream {
-        (Stream::Plain(_), spoken) => *spoken == Spoken::Http2,
-        (Stream::Tls(stream), _) => is_http2(stream),
+        Stream::Plain(_) => spoken == Spoken::Http2,
+        Stream::Tls(_) => stream.alpn() == Some(b"h2"),
     };
-    let opened = if tls.is_some() {
-        Instant::now()
+    let opened = if tls.is_some() { Instant::now() } else { since };
+    let connection = Rc::new(info(settings, client, local, tls));
+    let established = Established {
+        stream,
+        connection,
+        opened,
+        open,
+        member,
+    };
+    Some(if is_http2 {
+        serve_http2(settings, established)
     } else {
-        accepted
+        serve_http1(settings, established)
+    })
+}
+
+fn serve_http1(settings: &Settings, established: Established) -> Serving {
+    let door = Door {
+        rules: settings.rules,
+        service: Arc::clone(&settings.entry_point.service),
+        events: Arc::clone(&settings.entry_point.events),
+        connection: established.connection,
+        opened: established.opened,
     };
-    let connection = Rc::new(info(&settings, client, local, tls));
-    if !is_http2 {
-        let door = Door {
-            rules: settings.rules,
-            service: Arc::clone(&settings.entry_point.service),
-            events: Arc::clone(&settings.entry_point.events),
-            connection,
-            opened,
-        };
-        return http1::serve(door, stream.0, open, closing).await;
-    }
-    let has_tls = connection.tls.is_some();
-    let state = Arc::new(State::new(opened, settings.limits, true, has_tls));
+    Box::pin(http1::serve(
+        door,
+        established.stream,
+        established.open,
+        Watch::new(established.member),
+    ))
+}
+
+fn serve_http2(settings: &Settings, established: Established) -> Serving {
+    let Established {
+        stream,
+        connection,
+        opened,
+        open,
+        member,
+    } = established;
+    let state = Rc::new(State::new(opened, settings.limits));
     let handler = Rc::new(Handler {
         service: Arc::clone(&settings.entry_point.service),
         events: Arc::clone(&settings.entry_point.events),
         connection,
-        state: Arc::clone(&state),
+        state: Rc::clone(&state),
         max_requests: settings.rules.max_requests,
         max_age: settings.rules.max_age,
     });
-    let io = TokioIo::new(Watched::new(stream.0, Arc::clone(&state), open));
-    let service =
-        service_fn(move |request: hyper::Request<Incoming>| Rc::clone(&handler).answer(request));
-    let connection = settings.http2.serve_connection(io, service);
-    drive(pin!(connection), &state, &closing).await;
+    let cork = Cork::new(Box::new(stream));
+    let service = service_fn(move |request| Rc::clone(&handler).answer(request));
+    let io = TokioIo::new(cork.clone());
+    let connection = Box::pin(settings.http2.serve_connection(io, service));
+    let mut connection = Corked::new(connection, cork, Rc::clone(&state));
+    let mut driver = Driver::new(state, Watch::new(member));
+    Box::pin(async move {
+        let _open = open;
+        driver.drive(Pin::new(&mut connection)).await;
+    })
 }
 
 /// Waits for the first bytes, but not for ever, and not long once the entry point closes.
@@ -205,12 +274,12 @@ async fn first_bytes(
     settings: &Settings,
     socket: TcpStream,
     accepted: Instant,
-    closing: &CancellationToken,
+    member: &mut Member,
 ) -> Option<Sniffed> {
     let sniffing = sniff(socket, settings.proxies.is_some());
     let last_call = async {
-        closing.cancelled().await;
-        tokio::time::sleep(LAST_CALL).await;
+        member.closed().await;
+        sleep(LAST_CALL).await;
     };
     let limit = async {
         match settings.limits.read {
@@ -258,7 +327,7 @@ async fn secure(
     let until = Instant::now() + HANDSHAKE_TIMEOUT;
     let failure = match timeout_at(until, handshake(sniffed.socket, configs.as_ref())).await {
         Ok(Ok((stream, agreed))) => {
-            return Some(((Stream::Tls(Box::new(stream)), Spoken::Tls), Some(agreed)));
+            return Some(((Stream::tls(stream), Spoken::Tls), Some(agreed)));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "timeout".to_owned(),
@@ -289,3 +358,6 @@ fn info(
         tls,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,36 +1,16 @@
-//! What the parts of one connection tell each other: where it is in its life,
-//! until when that may last, and how much waits to be written.
+//! What the parts of one HTTP/2 connection tell each other: how many streams are
+//! open, until when that may last, and whether more may follow.
 //!
-//! The socket wrapper, the handler and the bodies report; the task that drives
-//! the connection reads. Only one thread touches it at a time; the atomics are
-//! there because hyper moves the socket of an upgraded connection in a `Send` box.
-//!
-//! Phases of HTTP/1, and who moves them:
-//! `Head` -(handler)-> `Busy` -(ticket dropped)-> `Answered` -(flushed)-> `Idle`
-//! -(bytes read)-> `Head`. From `Busy` the handler may go to `Free` (upgraded),
-//! and from anywhere a shutdown of the socket goes to `Lingering`. HTTP/2 knows
-//! only `Busy` (streams are open) and `Idle`.
+//! The handler and the bodies report; the driver of the connection reads. All of
+//! it is on one thread.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use crate::config::startup::RespondingTimeouts;
-
-/// How many bytes of bodies may wait unwritten on an HTTP/1 connection for the
-/// next piece to be handed to hyper: small pieces are written together, and a
-/// client that doesn't read costs one large one. With TLS they wait as
-/// ciphertext too.
-const MAX_UNWRITTEN: usize = 8 * 1024;
-const MAX_UNWRITTEN_TLS: usize = 4 * 1024;
-
-/// How long unread bytes of a client are taken in after the last response, so
-/// that a reset does not destroy that response on its way.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -54,287 +34,115 @@ impl From<&RespondingTimeouts> for Limits {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Phase {
-    Head,
-    Busy,
-    Answered,
-    Idle,
-    Lingering,
-    Free,
-}
-
-impl Phase {
-    const ALL: [Self; 6] = [
-        Self::Head,
-        Self::Busy,
-        Self::Answered,
-        Self::Idle,
-        Self::Lingering,
-        Self::Free,
-    ];
+/// Whether the connection is being polled, and if so, what time it is.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Over,
+    /// Nobody has read the clock yet.
+    Begun,
+    At(Instant),
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     opened: Instant,
     limits: Limits,
-    is_http2: bool,
-    phase: AtomicU8,
-    /// Nanoseconds since `opened`; 0 is none.
-    deadline: AtomicU64,
-    /// When the first byte of the present request came, as `deadline`.
-    head_began: AtomicU64,
-    unwritten: AtomicUsize,
-    max_unwritten: usize,
-    written: AtomicWaker,
-    requests: AtomicU64,
-    /// The number of a request that its raw bytes condemn; 0 is none.
-    refused: AtomicU64,
-    streams: AtomicUsize,
-    has_read: AtomicBool,
-    has_eof: AtomicBool,
-    is_body_open: AtomicBool,
-    has_failed: AtomicBool,
-    is_last: AtomicBool,
+    turn: Cell<Turn>,
+    deadline: Cell<Option<Instant>>,
+    requests: Cell<u64>,
+    streams: Cell<usize>,
+    is_last: Cell<bool>,
 }
 
 impl State {
     /// A connection that was accepted at `opened` and speaks HTTP now.
-    pub(super) fn new(opened: Instant, limits: Limits, is_http2: bool, is_tls: bool) -> Self {
-        let state = Self {
+    pub(super) fn new(opened: Instant, limits: Limits) -> Self {
+        Self {
             opened,
             limits,
-            is_http2,
-            phase: AtomicU8::new(Phase::Head as u8),
-            deadline: AtomicU64::new(0),
-            head_began: AtomicU64::new(0),
-            unwritten: AtomicUsize::new(0),
-            max_unwritten: if is_tls {
-                MAX_UNWRITTEN_TLS
-            } else {
-                MAX_UNWRITTEN
-            },
-            written: AtomicWaker::new(),
-            requests: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            streams: AtomicUsize::new(0),
-            has_read: AtomicBool::new(false),
-            has_eof: AtomicBool::new(false),
-            is_body_open: AtomicBool::new(false),
-            has_failed: AtomicBool::new(false),
-            is_last: AtomicBool::new(false),
-        };
-        if is_http2 {
-            state.enter(Phase::Idle, limits.idle);
-        } else {
-            state.begin_head();
+            turn: Cell::new(Turn::Over),
+            deadline: Cell::new(limits.idle.map(|limit| opened + limit)),
+            requests: Cell::new(0),
+            streams: Cell::new(0),
+            is_last: Cell::new(false),
         }
-        state
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        Phase::ALL
-            .get(usize::from(self.phase.load(Relaxed)))
-            .copied()
-            .unwrap_or(Phase::Free)
+    /// The connection is polled. Until [`Self::end_turn`] the clock is read once
+    /// at most.
+    pub(super) fn begin_turn(&self) {
+        self.turn.set(Turn::Begun);
     }
 
-    fn enter(&self, phase: Phase, limit: Option<Duration>) {
-        self.phase.store(phase as u8, Relaxed);
-        let deadline = limit.map_or(0, |limit| self.nanos().saturating_add(nanos(limit)));
-        self.deadline.store(deadline, Relaxed);
+    /// The turn is over, time goes on.
+    pub(super) fn end_turn(&self) {
+        self.turn.set(Turn::Over);
     }
 
-    fn begin_head(&self) {
-        let now = self.nanos();
-        self.head_began.store(now, Relaxed);
-        self.phase.store(Phase::Head as u8, Relaxed);
-        let deadline = self
-            .limits
-            .read
-            .map_or(0, |limit| now.saturating_add(nanos(limit)));
-        self.deadline.store(deadline, Relaxed);
+    fn now(&self) -> Instant {
+        match self.turn.get() {
+            Turn::At(now) => now,
+            Turn::Over => Instant::now(),
+            Turn::Begun => {
+                let now = Instant::now();
+                self.turn.set(Turn::At(now));
+                now
+            }
+        }
     }
 
-    fn nanos(&self) -> u64 {
-        nanos(self.opened.elapsed()).max(1)
-    }
-
-    /// Until when the present phase may last.
+    /// Until when the connection may go on as it is.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.deadline.load(Relaxed) {
-            0 => None,
-            nanos => Some(self.opened + Duration::from_nanos(nanos)),
-        }
+        self.deadline.get()
     }
 
-    /// Makes the present phase end after `limit` at the latest.
-    pub(super) fn hurry(&self, limit: Duration) {
-        let latest = self.nanos().saturating_add(nanos(limit));
-        let deadline = self.deadline.load(Relaxed);
-        if deadline == 0 || deadline > latest {
-            self.deadline.store(latest, Relaxed);
-        }
-    }
-
-    /// Makes the present phase last `limit` from now.
+    /// Lets the connection go on as it is for `limit` from now on.
     pub(super) fn extend(&self, limit: Duration) {
-        self.deadline
-            .store(self.nanos().saturating_add(nanos(limit)), Relaxed);
-    }
-
-    pub(super) fn is_http2(&self) -> bool {
-        self.is_http2
-    }
-
-    /// `count` bytes came from the client; 0 is the end.
-    pub(super) fn on_read(&self, count: usize) {
-        if count == 0 {
-            self.has_eof.store(true, Relaxed);
-            return;
-        }
-        self.has_read.store(true, Relaxed);
-        if !self.is_http2 && self.phase() == Phase::Idle {
-            self.begin_head();
-        }
-    }
-
-    /// Whether the client has sent anything in HTTP yet.
-    pub(super) fn has_read(&self) -> bool {
-        self.has_read.load(Relaxed)
-    }
-
-    /// Everything that hyper had to write is written.
-    pub(super) fn on_flush(&self) {
-        if self.unwritten.swap(0, Relaxed) > 0 {
-            self.written.wake();
-        }
-        if self.phase() == Phase::Answered {
-            self.enter(Phase::Idle, self.limits.idle);
-        }
-    }
-
-    /// Ready when a body may give hyper more bytes.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_http2 || self.unwritten.load(Relaxed) <= self.max_unwritten {
-            return Poll::Ready(());
-        }
-        self.written.register(cx.waker());
-        Poll::Pending
-    }
-
-    /// A body gave hyper `count` bytes.
-    pub(super) fn on_body(&self, count: usize) {
-        if !self.is_http2 {
-            self.unwritten.fetch_add(count, Relaxed);
-        }
+        self.deadline.set(Some(self.now() + limit));
     }
 
     /// A request's head is complete.
-    pub(super) fn begin_request(self: &Arc<Self>, has_body: bool) -> Ticket {
-        let now = Instant::now();
-        let count = self.requests.fetch_add(1, Relaxed) + 1;
-        self.streams.fetch_add(1, Relaxed);
-        let read_began = if self.is_http2 {
-            now
-        } else {
-            self.is_body_open.store(has_body, Relaxed);
-            self.opened + Duration::from_nanos(self.head_began.load(Relaxed))
-        };
-        let conn_limit = if self.is_http2 {
-            None
-        } else {
-            self.limits.write
-        };
-        self.enter(Phase::Busy, conn_limit);
+    pub(super) fn begin_request(self: &Rc<Self>) -> Ticket {
+        self.requests.set(self.requests.get() + 1);
+        self.streams.set(self.streams.get() + 1);
+        self.deadline.set(None);
+        let Limits { read, write, .. } = self.limits;
+        let until = |limit| self.now() + limit;
         Ticket {
-            count,
-            read_until: self.limits.read.map(|limit| read_began + limit),
-            write_until: self.limits.write.map(|limit| now + limit),
-            state: Arc::clone(self),
+            count: self.requests.get(),
+            read_until: read.map(until),
+            write_until: write.map(until),
+            state: Rc::clone(self),
         }
     }
 
     fn end_request(&self) {
-        let open = self.streams.fetch_sub(1, Relaxed) - 1;
-        if self.phase() != Phase::Busy || open > 0 {
-            return;
-        }
-        if self.is_http2 {
-            self.enter(Phase::Idle, self.limits.idle);
-        } else {
-            // The time limit for writing lasts until everything is flushed.
-            self.phase.store(Phase::Answered as u8, Relaxed);
+        self.streams.set(self.streams.get().saturating_sub(1));
+        if !self.has_streams() {
+            self.deadline
+                .set(self.limits.idle.map(|limit| self.now() + limit));
         }
     }
 
-    /// The whole body of the present request was read.
-    pub(super) fn on_body_end(&self) {
-        self.is_body_open.store(false, Relaxed);
-    }
-
-    /// The protocol was switched; from now on no limit holds.
-    pub(super) fn set_free(&self) {
-        self.enter(Phase::Free, None);
-    }
-
-    /// A response ended early. The client must see that.
-    pub(super) fn set_failed(&self) {
-        if !self.is_http2 {
-            self.has_failed.store(true, Relaxed);
-        }
-    }
-
-    /// Whether a response ended early.
-    pub(super) fn has_failed(&self) -> bool {
-        self.has_failed.load(Relaxed)
-    }
-
-    /// The raw bytes of a request, counted from 1, say that it must be refused.
-    pub(super) fn set_refused(&self, request: u64) {
-        self.refused.store(request, Relaxed);
-    }
-
-    /// Whether the raw bytes of a request say that it must be refused.
-    pub(super) fn is_refused(&self, request: u64) -> bool {
-        self.refused.load(Relaxed) == request
+    /// Whether requests are being answered.
+    pub(super) fn has_streams(&self) -> bool {
+        self.streams.get() > 0
     }
 
     /// No request shall follow the present ones.
     pub(super) fn set_last(&self) {
-        self.is_last.store(true, Relaxed);
+        self.is_last.set(true);
     }
 
     /// Whether no request shall follow.
     pub(super) fn is_last(&self) -> bool {
-        self.is_last.load(Relaxed)
-    }
-
-    /// The way to the client is shut. Says whether bytes of the client that
-    /// nobody wants should be waited for.
-    pub(super) fn begin_linger(&self) -> bool {
-        let is_reading = match self.phase() {
-            Phase::Lingering => return true,
-            Phase::Head => self.has_read(),
-            _ => self.is_body_open.load(Relaxed),
-        };
-        let lingers = is_reading && !self.is_http2 && !self.has_eof.load(Relaxed);
-        if lingers {
-            self.enter(Phase::Lingering, Some(LINGER));
-        }
-        lingers
+        self.is_last.get()
     }
 
     /// How long the connection has lived.
     pub(super) fn age(&self) -> Duration {
-        self.opened.elapsed()
+        self.now() - self.opened
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A request that is being answered; dropped when its response is all handed over.
@@ -346,7 +154,7 @@ pub(super) struct Ticket {
     pub(super) read_until: Option<Instant>,
     /// Until when its response must have been written.
     pub(super) write_until: Option<Instant>,
-    pub(super) state: Arc<State>,
+    state: Rc<State>,
 }
 
 impl Drop for Ticket {
@@ -365,44 +173,31 @@ mod tests {
         idle: Some(Duration::from_secs(180)),
     };
 
-    fn left(state: &State) -> Option<u64> {
-        let left = state.deadline()? - Instant::now();
-        Some((left + Duration::from_millis(500)).as_secs())
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn an_http1_connection_goes_round() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
-        assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
-        let ticket = state.begin_request(true);
-        assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
-        drop(ticket);
-        assert_eq!(state.phase(), Phase::Answered);
-        state.on_flush();
-        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
-        state.on_read(1);
-        assert_eq!((state.phase(), left(&state)), (Phase::Head, Some(60)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_http2_connection_is_idle_without_streams() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, true, false));
-        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
-        let (one, two) = (state.begin_request(false), state.begin_request(false));
+    async fn a_connection_is_idle_without_streams() {
+        let opened = Instant::now();
+        let state = Rc::new(State::new(opened, LIMITS));
+        assert_eq!(state.deadline(), Some(opened + Duration::from_secs(180)));
+        let (one, two) = (state.begin_request(), state.begin_request());
+        assert_eq!(
+            one.read_until.map(|at| at - opened),
+            Some(Duration::from_secs(60))
+        );
         drop(one);
-        assert_eq!((state.phase(), left(&state)), (Phase::Busy, None));
+        assert_eq!(state.deadline(), None);
+        tokio::time::advance(Duration::from_secs(5)).await;
         drop(two);
-        assert_eq!((state.phase(), left(&state)), (Phase::Idle, Some(180)));
+        assert_eq!(state.deadline(), Some(opened + Duration::from_secs(185)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upgraded_connection_is_free() {
-        let state = Arc::new(State::new(Instant::now(), LIMITS, false, false));
-        let ticket = state.begin_request(false);
-        state.set_free();
-        drop(ticket);
-        state.on_flush();
-        state.on_read(5);
-        assert_eq!((state.phase(), left(&state)), (Phase::Free, None));
+    async fn a_turn_has_one_time() {
+        let state = State::new(Instant::now(), LIMITS);
+        state.begin_turn();
+        let before = state.now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(state.now(), before);
+        state.end_turn();
+        assert_eq!(state.now(), before + Duration::from_secs(1));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -14,7 +15,7 @@ use tidegate_shared::listen::{self, ListenAddress};
 use tidegate_shared::shutdown::{self, Shutdown, Stage, Trigger};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info};
 
 use super::serve::Settings;
@@ -155,12 +156,22 @@ impl Worker {
 }
 
 /// Serves a worker's share until every entry point has stopped.
+///
+/// The event loop polls this future in each of its turns, so there must be next to
+/// nothing in it: the accept loops are tasks, and one more waits for them.
 async fn serve_all(share: Vec<Bound>, shutdown: Shutdown) -> io::Result<()> {
     let mut loops = Vec::new();
     for Bound { settings, listener } in share {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        loops.push(accept::run(settings, listener, shutdown.clone()));
+        let work = accept::run(settings, listener, shutdown.clone());
+        loops.push(spawn_local(work));
     }
-    join_all(loops).await;
+    let ends = spawn_local(join_all(loops)).await;
+    let ends = ends.unwrap_or_else(|error| vec![Err(error)]);
+    for error in ends.into_iter().filter_map(Result::err) {
+        if let Ok(panic) = error.try_into_panic() {
+            resume_unwind(panic);
+        }
+    }
     Ok(())
 }

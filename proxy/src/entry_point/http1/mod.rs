@@ -15,7 +15,6 @@ mod send;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod watch;
 mod wire;
 
 use std::cell::RefCell;
@@ -31,20 +30,19 @@ use ::http::StatusCode;
 use ::http::header::CONNECTION;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::body::RequestBody;
 use self::head::{Framing, Head, Terms};
 use self::send::{SendError, Sending};
 use self::socket::{Socket, Switched};
-use self::watch::Watch;
 use self::wire::{NoHead, Wire};
 use super::ConnectionEvents;
-use super::drive::LAST_CALL;
 use super::handler::{Refusal, admit, check_switch, panicked};
 use super::io::{Open, Stream};
+use super::roster::LAST_CALL;
 use super::state::Limits;
+use super::watch::Watch;
 use crate::http::upgrade::{self, Granting};
 use crate::http::{
     Body, ConnectionInfo, ErrorKind, Request, Response, ResponseFuture, SharedService, respond,
@@ -83,21 +81,21 @@ pub(super) fn serve(
     door: Door,
     stream: Stream,
     open: Open,
-    closing: CancellationToken,
+    watch: Watch,
 ) -> impl Future<Output = ()> {
-    run(door, Socket::Client(stream), open, closing)
+    run(door, Socket::Client(stream), open, watch)
 }
 
 fn run(
     door: Door,
     socket: Socket,
     open: Open,
-    closing: CancellationToken,
+    watch: Watch,
 ) -> impl Future<Output = ()> {
     let service = Arc::clone(&door.service);
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(socket))),
-        watch: Watch::new(closing),
+        watch,
         head_began: Some(door.opened),
         answered: door.opened,
         has_waited: false,

@@ -49,8 +49,7 @@ impl Socket {
 macro_rules! inside {
     ($socket:expr, $method:ident($($argument:expr),*)) => {
         match $socket {
-            Socket::Client(Stream::Plain(io)) => Pin::new(io).$method($($argument),*),
-            Socket::Client(Stream::Tls(io)) => Pin::new(io.as_mut()).$method($($argument),*),
+            Socket::Client(io) => Pin::new(io).$method($($argument),*),
             Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             #[cfg(test)]
             Socket::Memory(io) => Pin::new(io).$method($($argument),*),
