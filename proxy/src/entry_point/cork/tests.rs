@@ -119,7 +119,7 @@ impl Future for Writer {
 struct Stage {
     toy: Toy,
     queue: Queue,
-    state: Arc<State>,
+    state: Rc<State>,
 }
 
 impl Stage {
@@ -129,19 +129,19 @@ impl Stage {
             write: None,
             idle: None,
         };
-        let state = Arc::new(State::new(Instant::now(), limits, true, false));
+        let state = Rc::new(State::new(Instant::now(), limits));
         let (toy, queue) = (Toy::new(room), Queue::default());
         let cork = Cork::new(toy.clone());
         let writer = Box::pin(Writer {
             cork: cork.clone(),
             queue: Rc::clone(&queue),
         });
-        spawn_local(Corked::new(writer, cork, Arc::clone(&state)));
+        spawn_local(Corked::new(writer, cork, Rc::clone(&state)));
         Self { toy, queue, state }
     }
 
     fn stream(&self) -> Ticket {
-        self.state.begin_request(false)
+        self.state.begin_request()
     }
 
     fn answer(&self, bytes: &[u8]) {
@@ -257,7 +257,7 @@ async fn what_is_corked_when_the_connection_is_cut_is_sent_still() {
         write: None,
         idle: None,
     };
-    let state = Arc::new(State::new(Instant::now(), limits, true, false));
+    let state = Rc::new(State::new(Instant::now(), limits));
     drop(Corked::new(
         Box::pin(std::future::pending::<()>()),
         cork,

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::super::roster::Roster;
 use super::*;
 use crate::http::testing::connection;
 use crate::http::{BodyError, HttpService, ProxyError};
@@ -100,7 +101,7 @@ fn door(service: SharedService, rules: Rules, events: Arc<dyn ConnectionEvents>)
 fn open(
     service: SharedService,
     rules: Rules,
-    closing: &CancellationToken,
+    roster: &Rc<Roster>,
     room: usize,
 ) -> (impl Future<Output = ()> + use<>, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(room);
@@ -108,13 +109,13 @@ fn open(
     let token = TaskTracker::new().token();
     let open = Open::new(Arc::clone(&events), token);
     let door = door(service, rules, events);
-    let served = run(door, Socket::Memory(ours), open, closing.clone());
+    let served = run(door, Socket::Memory(ours), open, Watch::new(roster.join()));
     (served, theirs)
 }
 
 /// All that a client hears that says `pieces` and then waits for the end.
 async fn talk_by(service: SharedService, rules: Rules, pieces: &[&[u8]]) -> String {
-    let (served, mut client) = open(service, rules, &CancellationToken::new(), 64 * 1024);
+    let (served, mut client) = open(service, rules, &Rc::default(), 64 * 1024);
     let speak = async {
         for piece in pieces {
             client.write_all(piece).await.unwrap();
@@ -239,7 +240,7 @@ async fn hear(client: &mut DuplexStream, expected: &str) {
 #[tokio::test(start_paused = true)]
 async fn continue_is_said_when_the_body_is_wanted() {
     const HEAD: &str = "POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-    let (served, mut client) = open(echo(), RULES, &CancellationToken::new(), 4096);
+    let (served, mut client) = open(echo(), RULES, &Rc::default(), 4096);
     let speak = async {
         client.write_all(HEAD.as_bytes()).await.unwrap();
         hear(&mut client, "HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -304,7 +305,7 @@ async fn a_client_that_does_not_read_costs_one_frame() {
     for (size, most) in rows {
         let all = vec![Ok(Bytes::from(vec![b'x'; size])); 200];
         let (service, taken) = frames(all, None);
-        let (served, mut client) = open(service, RULES, &CancellationToken::new(), 1024);
+        let (served, mut client) = open(service, RULES, &Rc::default(), 1024);
         let speak = async {
             client.write_all(GET.as_bytes()).await.unwrap();
             tokio::time::sleep(SECOND).await;
@@ -381,7 +382,7 @@ async fn a_client_that_goes_takes_its_request_with_it() {
             unreachable!()
         }
     });
-    let (served, mut client) = open(service, RULES, &CancellationToken::new(), 4096);
+    let (served, mut client) = open(service, RULES, &Rc::default(), 4096);
     let speak = async {
         client
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -418,7 +419,7 @@ async fn a_switch_hands_the_connection_over() {
     });
     let local = tokio::task::LocalSet::new();
     let test = async {
-        let (served, mut client) = open(service, RULES, &CancellationToken::new(), 4096);
+        let (served, mut client) = open(service, RULES, &Rc::default(), 4096);
         let speak = async {
             let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly";
             client.write_all(ask.as_bytes()).await.unwrap();
@@ -446,7 +447,7 @@ async fn a_switch_hands_the_connection_over() {
 
 #[tokio::test]
 async fn an_idle_connection_is_small() {
-    let (served, _client) = open(echo(), RULES, &CancellationToken::new(), 4096);
+    let (served, _client) = open(echo(), RULES, &Rc::default(), 4096);
     let size = size_of_val(&served);
     assert!(size <= 1024, "{size}");
     let (ours, mut client) = tokio::io::duplex(4096);

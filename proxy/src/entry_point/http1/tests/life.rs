@@ -93,7 +93,7 @@ async fn a_panic_costs_one_request() {
         door(service, RULES, events),
         Socket::Memory(ours),
         guard,
-        CancellationToken::new(),
+        Watch::new(Rc::new(Roster::default()).join()),
     );
     let speak = async {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{GET}");
@@ -118,12 +118,12 @@ async fn a_closing_entry_point_answers_what_was_asked() {
         ("", request, 0, 1, true),
     ];
     for (before, after, seconds, answers, says_close) in rows {
-        let closing = CancellationToken::new();
+        let closing = Rc::<Roster>::default();
         let (served, mut client) = open(echo(), RULES, &closing, 4096);
         let speak = async {
             client.write_all(before.as_bytes()).await.unwrap();
             tokio::time::sleep(SECOND).await;
-            closing.cancel();
+            closing.close();
             let begin = Instant::now();
             let _ = client.write_all(after.as_bytes()).await;
             let mut heard = String::new();
