@@ -17,6 +17,7 @@ use super::*;
 use crate::http::testing::connection;
 use crate::http::{BodyError, HttpService, ProxyError};
 
+mod differ;
 mod life;
 
 const SECOND: Duration = Duration::from_secs(1);
