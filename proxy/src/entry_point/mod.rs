@@ -1,10 +1,10 @@
 //! Entry points: from a listening socket to a request that is worth routing.
 //!
 //! Owns the worker threads, the sockets, the PROXY header, the TLS handshake,
-//! hyper's server, every time limit towards clients, and the graceful stop. It
-//! hands each request to one service and never looks at routes. Each worker has
-//! its own listener (`SO_REUSEPORT`) and runs its connections to their end, so
-//! nothing in here is shared between threads but settings.
+//! HTTP/1 ([`http1`]) and hyper's server for HTTP/2, every time limit towards
+//! clients, and the graceful stop. It hands each request to one service and never
+//! looks at routes. Each worker has its own listener (`SO_REUSEPORT`) and runs its
+//! connections to their end, so nothing in here is shared between threads but settings.
 //!
 //! [`Workers::start`] is called once, by the composition root.
 

@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::http::StatusCode;
 use ::http::header::CONNECTION;
+use ::http::{HeaderValue, StatusCode};
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 use tracing::debug;
@@ -331,7 +331,8 @@ impl Connection {
             }
             asked.is_last |= self.watch.is_closing();
             if asked.is_last {
-                response.headers_mut().remove(CONNECTION);
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
                 asked.terms.keeps_alive = false;
             }
         }

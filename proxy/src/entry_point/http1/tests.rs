@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ::http::{HeaderMap, HeaderValue, Response as HttpResponse};
+use ::http::{HeaderMap, Response as HttpResponse};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
@@ -18,6 +18,7 @@ use super::*;
 use crate::http::testing::connection;
 use crate::http::{BodyError, HttpService, ProxyError};
 
+mod differ;
 mod life;
 
 const SECOND: Duration = Duration::from_secs(1);
