@@ -132,7 +132,7 @@ async fn discard(mut body: Incoming) {
 }
 
 /// A malformed chunk is a bad request, everything else means that the client is gone.
-fn explain(error: hyper::Error) -> ProxyError {
+pub(super) fn explain(error: hyper::Error) -> ProxyError {
     let is_malformed = error
         .source()
         .and_then(|source| source.downcast_ref::<io::Error>())

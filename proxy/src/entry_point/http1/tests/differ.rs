@@ -1,11 +1,11 @@
 //! The same bytes to this server and to hyper's: both must see the same requests
 //! and answer them alike.
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::super::super::handler::Handler;
-use super::super::super::state::State;
+use super::super::super::body::explain;
 use super::*;
 
 /// What a client hears that says `text` and waits until nothing more comes.
@@ -28,21 +28,37 @@ async fn hear_all(served: impl Future, mut client: DuplexStream, text: &[u8]) ->
 }
 
 async fn ours(text: &[u8]) -> String {
-    let (served, client) = open(echo(), RULES, &CancellationToken::new(), 64 * 1024);
+    let (served, client) = open(echo(), RULES, &Rc::default(), 64 * 1024);
     hear_all(served, client, text).await
 }
 
 async fn hypers(text: &[u8]) -> String {
     let (io, client) = tokio::io::duplex(64 * 1024);
-    let handler = Rc::new(Handler {
-        service: echo(),
-        events: Arc::new(()),
-        connection: Rc::new(connection("192.0.2.7:1234")),
-        state: Arc::new(State::new(Instant::now(), RULES.limits, false, false)),
-        max_requests: 0,
-        max_age: None,
+    let peer = Rc::new(connection("192.0.2.7:1234"));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (mut head, body) = request.into_parts();
+        let admitted = admit(&peer, &mut head);
+        async {
+            let exchange = match admitted {
+                Ok(exchange) => exchange,
+                Err(refusal) => {
+                    let mut response = refusal.response();
+                    if refusal.is_fatal {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    return Ok::<_, BodyError>(response);
+                }
+            };
+            let body = Body::new(body.map_err(|error| explain(error).into()));
+            let request = Request {
+                head,
+                body,
+                exchange,
+            };
+            Ok(echo().call(request).await)
+        }
     });
-    let service = service_fn(move |request| Rc::clone(&handler).answer(request));
     let served = hyper::server::conn::http1::Builder::new()
         .half_close(false)
         .max_header_size(RULES.max_head)
