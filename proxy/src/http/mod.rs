@@ -7,6 +7,7 @@
 //! knows neither configuration nor Docker, and picks no servers.
 
 mod body;
+pub mod chunked;
 mod error;
 mod exchange;
 pub mod forwarded;

@@ -7,7 +7,6 @@
 //! mean is in the modules below. Called by [`super::serve`].
 
 mod body;
-mod chunked;
 mod date;
 mod encode;
 mod head;
@@ -86,12 +85,7 @@ pub(super) fn serve(
     run(door, Socket::Client(stream), open, watch)
 }
 
-fn run(
-    door: Door,
-    socket: Socket,
-    open: Open,
-    watch: Watch,
-) -> impl Future<Output = ()> {
+fn run(door: Door, socket: Socket, open: Open, watch: Watch) -> impl Future<Output = ()> {
     let service = Arc::clone(&door.service);
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(socket))),

@@ -18,9 +18,9 @@ use http_body::Frame;
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::chunked::{Decoder, Piece};
 use super::head::{Framing, Head, parse};
 use super::socket::Socket;
+use crate::http::chunked::{Decoder, Item};
 use crate::http::{ErrorKind, ProxyError};
 
 /// Most bytes that one read takes.
@@ -248,7 +248,7 @@ impl Wire {
     /// A request with such a body begins.
     pub(super) fn begin_body(&mut self, framing: Framing, awaits_continue: bool) {
         self.rest = match framing {
-            Framing::Chunked => Rest::Chunked(Box::new(Decoder::new())),
+            Framing::Chunked => Rest::Chunked(Box::default()),
             Framing::Length(length) => Rest::Length(length),
             Framing::None => Rest::None,
         };
@@ -316,12 +316,11 @@ impl Wire {
             return Poll::Ready(Some(Err(self.broken(error))));
         }
         loop {
-            match self.take_piece() {
-                Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Some(Piece::End(trailers))) => {
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-                }
-                Ok(None) => {}
+            match self.take_item() {
+                Ok(Item::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Item::Trailers(map)) => return Poll::Ready(Some(Ok(Frame::trailers(map)))),
+                Ok(Item::End) => return Poll::Ready(None),
+                Ok(Item::More) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
             if let Err(error) = ready!(self.poll_body_read(cx)) {
@@ -351,32 +350,31 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// The next piece of the body that is here already.
-    fn take_piece(&mut self) -> Result<Option<Piece>, ProxyError> {
-        let piece = match &mut self.rest {
-            Rest::None => Some(Piece::End(None)),
-            Rest::Length(_) if self.input.is_empty() => None,
+    /// The next item of the body that is here already.
+    fn take_item(&mut self) -> Result<Item, ProxyError> {
+        let (item, is_over) = match &mut self.rest {
+            Rest::None => return Ok(Item::End),
+            Rest::Length(_) if self.input.is_empty() => (Item::More, false),
             Rest::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX);
                 let data = self.input.split_to(count.min(self.input.len())).freeze();
                 *left -= data.len() as u64;
-                Some(Piece::Data(data))
+                (Item::Data(data), *left == 0)
             }
-            Rest::Chunked(decoder) => match decoder.decode(&mut self.input) {
-                Ok(piece) => piece,
-                Err(_) => {
+            Rest::Chunked(decoder) => match decoder.next(&mut self.input) {
+                Ok(item) => (item, decoder.is_over()),
+                Err(error) => {
                     self.rest = Rest::Broken;
-                    let reason = "a malformed chunk";
-                    return Err(ProxyError::new(ErrorKind::BadRequest).because(reason));
+                    return Err(ProxyError::new(ErrorKind::BadRequest).because(error));
                 }
             },
             Rest::Broken => return Err(ErrorKind::ClientGone.into()),
         };
-        if matches!(self.rest, Rest::Length(0)) || matches!(piece, Some(Piece::End(_))) {
+        if is_over {
             self.rest = Rest::None;
             self.let_go();
         }
-        Ok(piece)
+        Ok(item)
     }
 
     /// Reads some of the body into memory that its frames will share.

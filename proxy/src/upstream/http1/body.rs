@@ -19,9 +19,9 @@ use tokio::task::{AbortHandle, spawn_local};
 use super::super::pool;
 use super::Connection;
 use super::budget::Permit;
-use super::chunked::Item;
 use super::head::{Framing, Terms};
 use super::outbound::{Outbound, Stop};
+use crate::http::chunked::Item;
 use crate::http::{Body, BodyError, Exchange};
 
 /// The most that is read at once without a permit.

@@ -16,8 +16,8 @@ use httparse::Status;
 use hyper::ext::ReasonPhrase;
 
 use super::super::response::{bad, content_length, is_only_chunked, parse_length};
-use super::chunked::Decoder;
 use super::memo;
+use crate::http::chunked::Decoder;
 use crate::http::{ErrorKind, ProxyError};
 
 /// Most headers of a response.

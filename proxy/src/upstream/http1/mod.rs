@@ -7,7 +7,6 @@
 
 mod body;
 mod budget;
-mod chunked;
 mod encode;
 mod exchange;
 mod head;
