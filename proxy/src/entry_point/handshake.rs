@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use rustls::server::{Acceptor, ServerConnection};
-use rustls::{CipherSuite, ProtocolVersion};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::io::Rewound;
 use super::subject::subject;
 use crate::http::TlsConnection;
-use crate::tls::ServerConfigs;
+use crate::tls::{ServerConfigs, cipher_suite_name};
 
 /// The longest that a handshake may take.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ fn describe(session: &ServerConnection, options: Arc<str>) -> TlsConnection {
         version: session.protocol_version().map_or("", version_name),
         cipher: session
             .negotiated_cipher_suite()
-            .map_or("", |suite| cipher_name(suite.suite())),
+            .map_or("", |suite| cipher_suite_name(suite.suite())),
         server_name: session
             .server_name()
             .map(|name| name.to_ascii_lowercase().into()),
@@ -66,46 +66,5 @@ fn version_name(version: ProtocolVersion) -> &'static str {
         ProtocolVersion::TLSv1_2 => "1.2",
         ProtocolVersion::TLSv1_3 => "1.3",
         _ => "",
-    }
-}
-
-/// Go's name of a cipher suite that rustls speaks.
-fn cipher_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => {
-            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => {
-            "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
-        }
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
-            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => {
-            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => {
-            "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"
-        }
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => {
-            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
-        }
-        _ => "",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_suite_of_the_provider_has_a_name() {
-        for suite in rustls::crypto::ring::ALL_CIPHER_SUITES {
-            let name = cipher_name(suite.suite());
-            assert!(name.starts_with("TLS_"), "{suite:?}");
-        }
     }
 }

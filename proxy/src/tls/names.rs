@@ -84,3 +84,16 @@ pub fn cipher_suite_name(suite: CipherSuite) -> &'static str {
             .map_or("unknown", |(name, _)| name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_of_the_provider_has_a_name() {
+        for suite in rustls::crypto::ring::ALL_CIPHER_SUITES {
+            let name = cipher_suite_name(suite.suite());
+            assert!(name.starts_with("TLS_"), "{suite:?}");
+        }
+    }
+}
