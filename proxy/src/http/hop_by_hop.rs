@@ -156,7 +156,7 @@ pub fn request(version: Version, headers: &mut HeaderMap) {
 }
 
 /// Removes what a response must not carry to a client. `Trailer` stays: without
-/// that announcement hyper sends no trailers to HTTP/1.1 clients.
+/// that announcement clients of HTTP/1.1 are sent no trailers.
 pub fn response(headers: &mut HeaderMap) {
     let own = Own(Own::find(headers).0 & Own::OF_RESPONSES.0 & !Own::TRAILER.0);
     if own.is_empty() {

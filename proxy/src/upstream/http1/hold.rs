@@ -1,6 +1,6 @@
 //! `Expect: 100-continue`: the body waits for the server's word.
 //!
-//! hyper sends the client its own `100 Continue` when the body is first asked
+//! The entry point sends the client a `100 Continue` when the body is first asked
 //! for, so keeping the body from being asked for is all there is to it.
 
 use std::pin::Pin;
