@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use hyper_util::rt::TokioIo;
 use tidegate_proxy::entry_point::ConnectionEvents;
+use tidegate_proxy::http::upgrade::OnUpgrade;
 use tidegate_proxy::http::{
     Body, BodyError, HttpService, ProxyError, Request, Response, ResponseFuture, respond,
 };
@@ -137,13 +137,9 @@ async fn collect(body: Body) -> Response {
 }
 
 fn upgrade(mut request: Request) -> Response {
-    let upgrade = hyper::upgrade::on(http::Request::from_parts(
-        std::mem::replace(&mut request.head, http::Request::new(()).into_parts().0),
-        (),
-    ));
+    let upgrade = request.head.extensions.remove::<OnUpgrade>().unwrap();
     tokio::task::spawn_local(async move {
-        let mut io = TokioIo::new(upgrade.await.unwrap());
-        let (mut read, mut write) = tokio::io::split(&mut io);
+        let (mut read, mut write) = tokio::io::split(upgrade.await.unwrap());
         let _ = tokio::io::copy(&mut read, &mut write).await;
     });
     let mut response = respond::empty(http::StatusCode::SWITCHING_PROTOCOLS);
