@@ -55,6 +55,7 @@ async fn send(service: &dyn HttpService, method: &str, target: &str, prefix: &st
         is_trusted: false,
         appends_forwarded_for: true,
         tls: None,
+        lines: std::cell::RefCell::default(),
     });
     let exchange = Rc::new(Exchange::new(
         connection,

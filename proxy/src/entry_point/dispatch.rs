@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::future::ready;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
@@ -15,7 +16,7 @@ use ::http::{HeaderValue, StatusCode};
 use crate::config::startup::{EntryPoint, EntryPointHttp};
 use crate::http::{
     ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, SharedService,
-    forwarded, hop_by_hop, respond, target,
+    client_lines, forwarded, hop_by_hop, respond, target,
 };
 use crate::observe::Recorder;
 use crate::routing::host::host;
@@ -127,19 +128,24 @@ impl Dispatch {
 
     /// Takes away what a client must not say; the answer is there if it must be refused.
     fn clean_headers(&self, request: &mut Request) -> Option<Response> {
-        let headers = &mut request.head.headers;
         let strategy = self.http.underscore_headers_strategy;
-        if let Some(refusal) = hop_by_hop::underscores(headers, strategy) {
+        if let Some(refusal) = hop_by_hop::underscores(&mut request.head.headers, strategy) {
             return Some(refusal);
         }
-        let exchange = &request.exchange;
-        forwarded::enter(headers, &exchange.connection, &exchange.host, &self.server);
-        hop_by_hop::connection_options(headers, &self.kept);
+        forwarded::enter(request, &self.server);
+        if self.recorder.reads_headers() {
+            client_lines::settle(request);
+        }
+        hop_by_hop::connection_options(&mut request.head.headers, &self.kept);
         None
     }
 
-    fn route(&self, snapshot: &Snapshot, request: &Request) -> Result<SharedService, ErrorKind> {
-        let exchange = &request.exchange;
+    fn route(
+        &self,
+        snapshot: &Snapshot,
+        request: &mut Request,
+    ) -> Result<SharedService, ErrorKind> {
+        let exchange = Rc::clone(&request.exchange);
         let host = host(exchange.host());
         if let Some(tls) = &exchange.connection.tls
             && tls.options != snapshot.tls.of_host(&host).options
@@ -152,6 +158,9 @@ impl Dispatch {
         } else {
             &tables.clear
         };
+        if table.reads_headers() {
+            client_lines::settle(request);
+        }
         let path = request.head.uri.path();
         let path = path::routing_path(path).map_err(|_| ErrorKind::BadRequest)?;
         let subject = Subject {
@@ -163,8 +172,12 @@ impl Dispatch {
             client: exchange.client_ip(),
         };
         let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
-        route.handler.scopes.enter(exchange);
-        Ok(Arc::clone(&route.handler.service))
+        route.handler.scopes.enter(&exchange);
+        let service = Arc::clone(&route.handler.service);
+        if !service.takes_lines() {
+            client_lines::settle(request);
+        }
+        Ok(service)
     }
 }
 

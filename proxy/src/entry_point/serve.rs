@@ -4,6 +4,7 @@
 //! that hyper gets for the latter, and what is known of its client. Called by the
 //! accept loop, one task for each connection.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -356,6 +357,7 @@ fn info(
             .forwarded_headers
             .not_append_x_forwarded_for,
         tls,
+        lines: RefCell::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use super::client_lines::ClientLines;
 use super::{ErrorKind, Response};
 
 /// What is known about a client's connection. Made once for each connection.
@@ -30,6 +31,8 @@ pub struct ConnectionInfo {
     pub appends_forwarded_for: bool,
     /// TLS, if the client speaks it.
     pub tls: Option<TlsConnection>,
+    /// What servers were told last about the client.
+    pub lines: RefCell<Option<Rc<ClientLines>>>,
 }
 
 /// What was agreed upon in a TLS handshake.
@@ -68,6 +71,8 @@ pub struct Exchange {
     /// Its protocol version.
     pub version: Version,
 
+    /// What servers are to be told about the client, unless it is among the headers.
+    pub lines: RefCell<Option<Rc<ClientLines>>>,
     /// Whether it is one that Traefik counts as `websocket` or `sse`.
     pub protocol: Cell<Protocol>,
     /// The name of the service that answered, as `name@provider`.
@@ -211,6 +216,7 @@ impl Exchange {
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
             host,
             version: head.version,
+            lines: RefCell::default(),
             protocol: Cell::default(),
             service: RefCell::default(),
             server: RefCell::default(),
@@ -252,7 +258,8 @@ impl Exchange {
 
     /// The host that it asked for, as text.
     pub fn host(&self) -> &str {
-        self.host.to_str().unwrap_or_default()
+        // Of a header's text, this is the quicker check.
+        std::str::from_utf8(self.host.as_bytes()).unwrap_or_default()
     }
 
     /// The client's IP address.

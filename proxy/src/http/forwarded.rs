@@ -9,9 +9,10 @@ use ::http::HeaderMap;
 use ::http::header::{CONNECTION, Entry, HeaderName, HeaderValue, UPGRADE};
 use ::http::request::Parts;
 
-use super::ConnectionInfo;
+use super::client_lines::ClientLines;
 use super::hop_by_hop::has_token;
 use super::target::split_host_port;
+use super::{ConnectionInfo, Request};
 
 /// Who the client is, and which proxies it came through.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -52,23 +53,27 @@ fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
             .all(|(byte, expected)| byte == *expected)
 }
 
-/// What an entry point does first with a request's headers. `host` is what the
-/// request asked for, `server` the name of this machine.
+/// What an entry point does first with a request's headers. `server` is the
+/// name of this machine.
 ///
 /// A peer that is not trusted loses every `X-Forwarded-*` (more than Traefik
 /// takes: any name that begins so), `X-Real-Ip` and `X-Scheme`. What is then
-/// missing is set from what is known; `X-Forwarded-For` is left to [`forward`]. To be called
+/// missing is set from what is known; `X-Forwarded-For` is left to [`forward`]. If
+/// that is everything, it is left to the exchange's `lines`. To be called
 /// before `hop_by_hop::connection_options`, which may take the upgrade away.
-pub fn enter(
-    headers: &mut HeaderMap,
-    connection: &ConnectionInfo,
-    host: &HeaderValue,
-    server: &HeaderValue,
-) {
+pub fn enter(request: &mut Request, server: &HeaderValue) {
+    let exchange = &request.exchange;
+    let (connection, host) = (&*exchange.connection, &exchange.host);
+    let headers = &mut request.head.headers;
     let mut told = Told::by(headers);
     if told.something && !connection.is_trusted {
         remove_managed(headers);
         told.something = false;
+    }
+    if !told.something && !told.is_websocket {
+        let lines = ClientLines::of(connection, host, server);
+        exchange.lines.replace(Some(lines));
+        return;
     }
     if told.something {
         complete(headers, connection, host, told.is_websocket);
@@ -76,6 +81,25 @@ pub fn enter(
         set(headers, connection, host, told.is_websocket);
     }
     headers.insert(X_FORWARDED_SERVER, server.clone());
+}
+
+/// Sets everything that servers are told of a request whose client says nothing
+/// of its own and wants no WebSocket.
+pub(super) fn tell(
+    headers: &mut HeaderMap,
+    connection: &ConnectionInfo,
+    host: &HeaderValue,
+    server: &HeaderValue,
+) {
+    set(headers, connection, host, false);
+    headers.append(X_FORWARDED_SERVER, server.clone());
+}
+
+/// What [`forward`] does to headers without `X-Forwarded-For`.
+pub(super) fn append_client(headers: &mut HeaderMap, connection: &ConnectionInfo) {
+    if connection.appends_forwarded_for {
+        headers.append(X_FORWARDED_FOR, connection.client_ip.clone());
+    }
 }
 
 /// What matters here of a request's headers, found in one pass over them.
@@ -247,17 +271,23 @@ fn joined<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::rc::Rc;
+
+    use crate::http::client_lines;
     use crate::http::testing::{self, headers, lines};
 
     type Case<'a> = (bool, &'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
 
     const SERVER: HeaderValue = HeaderValue::from_static("node1");
 
-    fn entered(connection: &ConnectionInfo, host: &str, sent: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = headers(sent);
-        let host = HeaderValue::from_str(host).unwrap();
-        enter(&mut headers, connection, &host, &SERVER);
-        headers
+    fn entered(connection: ConnectionInfo, host: &str, sent: &[(&str, &str)]) -> HeaderMap {
+        let mut request = testing::request_on(connection, "GET", "/");
+        request.head.headers = headers(sent);
+        let exchange = Rc::get_mut(&mut request.exchange).unwrap();
+        exchange.host = HeaderValue::from_str(host).unwrap();
+        enter(&mut request, &SERVER);
+        client_lines::settle(&mut request);
+        request.head.headers
     }
 
     #[test]
@@ -287,7 +317,7 @@ mod tests {
             ("X-Real-Ips", "kept"),
             ("Forwarded", "for=kept"),
         ];
-        let seen = lines(&entered(&connection, "a.example", &forged));
+        let seen = lines(&entered(connection, "a.example", &forged));
         let expected = [
             "forwarded: for=kept",
             "x-forwarded-host: a.example",
@@ -311,7 +341,7 @@ mod tests {
             ("X-Forwarded-Server", "other"),
             ("X-Real-Ip", ""),
         ];
-        let seen = lines(&entered(&connection, "a.example", &said));
+        let seen = lines(&entered(connection, "a.example", &said));
         let expected = [
             "x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3",
             "x-forwarded-host: a.example",
@@ -340,7 +370,7 @@ mod tests {
         for (is_tls, host, sent, scheme, port) in cases {
             let mut connection = testing::connection("192.0.2.7:1234");
             connection.tls = is_tls.then(testing::tls);
-            let seen = entered(&connection, host, sent);
+            let seen = entered(connection, host, sent);
             assert_eq!(seen[X_FORWARDED_PROTO], scheme, "{host} {is_tls}");
             assert_eq!(seen[X_FORWARDED_PORT], port, "{host} {is_tls}");
         }
@@ -349,7 +379,7 @@ mod tests {
     #[test]
     fn a_request_without_a_host_has_no_forwarded_host() {
         let connection = testing::connection("192.0.2.7:1234");
-        assert!(!entered(&connection, "", &[]).contains_key(X_FORWARDED_HOST));
+        assert!(!entered(connection, "", &[]).contains_key(X_FORWARDED_HOST));
     }
 
     #[test]

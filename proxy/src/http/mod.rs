@@ -8,6 +8,7 @@
 
 mod body;
 pub mod chunked;
+pub mod client_lines;
 mod error;
 mod exchange;
 pub mod forwarded;
@@ -63,6 +64,12 @@ pub trait HttpService: fmt::Debug + Send + Sync {
     fn start(&self, this: &SharedService, request: Request) -> ResponseFuture<'static> {
         let this = Arc::clone(this);
         Box::pin(async move { this.call(request).await })
+    }
+
+    /// Whether it takes requests whose exchange still has `lines`, and sees to it
+    /// that servers get them. Others find all headers where headers belong.
+    fn takes_lines(&self) -> bool {
+        false
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn connection(client: &str) -> ConnectionInfo {
         is_trusted: false,
         appends_forwarded_for: true,
         tls: None,
+        lines: std::cell::RefCell::default(),
     }
 }
 

@@ -113,7 +113,12 @@ impl<'a> Fields<'a> {
 /// The host that the request is for. `Host` and the target must agree
 /// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
 fn check_host(head: &mut Parts, header: Option<HeaderValue>) -> Result<HeaderValue, StatusCode> {
-    let text = header.as_ref().map(host_text).transpose()?;
+    if header
+        .as_ref()
+        .is_some_and(|host| !is_host(host.as_bytes()))
+    {
+        return Err(StatusCode::BAD_REQUEST);
+    }
     let Some(authority) = head.uri.authority() else {
         return match header {
             Some(host) => Ok(host),
@@ -123,7 +128,7 @@ fn check_host(head: &mut Parts, header: Option<HeaderValue>) -> Result<HeaderVal
     };
     check_authority(authority, head.uri.scheme())?;
     let host = authority.as_str();
-    let is_missing = match text {
+    let is_missing = match header.as_ref().and_then(|host| host.to_str().ok()) {
         Some(text) if is_same_host(text, host, default_port(head.uri.scheme())) => false,
         None if head.version != Version::HTTP_11 => true,
         Some(_) | None => return Err(StatusCode::BAD_REQUEST),
@@ -137,24 +142,21 @@ fn check_host(head: &mut Parts, header: Option<HeaderValue>) -> Result<HeaderVal
 
 fn check_authority(authority: &Authority, scheme: Option<&Scheme>) -> Result<(), StatusCode> {
     let is_web = scheme.is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
-    if is_web && is_host(authority.as_str()) {
+    if is_web && is_host(authority.as_str().as_bytes()) {
         Ok(())
     } else {
         Err(StatusCode::BAD_REQUEST)
     }
 }
 
-fn host_text(value: &HeaderValue) -> Result<&str, StatusCode> {
-    value
-        .to_str()
-        .ok()
-        .filter(|text| is_host(text))
-        .ok_or(StatusCode::BAD_REQUEST)
-}
-
 /// Whether `text` is a host with or without a port. Sub-delimiters, which a name
 /// may hold by RFC 3986 and never does, are refused: some servers split at them.
-fn is_host(text: &str) -> bool {
+fn is_host(text: &[u8]) -> bool {
+    // Most hosts are a name alone.
+    is_plain_name(text) || std::str::from_utf8(text).is_ok_and(is_host_and_port)
+}
+
+fn is_host_and_port(text: &str) -> bool {
     let (name, port) = split_port(text);
     let is_digits = port.bytes().all(|byte| byte.is_ascii_digit());
     is_digits && (port.is_empty() || port.parse::<u16>().is_ok()) && is_name(name)
@@ -166,10 +168,26 @@ fn is_name(name: &str) -> bool {
             .strip_suffix(']')
             .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok());
     }
-    let is_fine =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
-    !name.is_empty() && name.bytes().all(is_fine)
+    is_plain_name(name.as_bytes())
 }
+
+fn is_plain_name(name: &[u8]) -> bool {
+    let is_fine = |byte: &u8| NAME_BYTES.get(usize::from(*byte)) == Some(&true);
+    !name.is_empty() && name.iter().all(is_fine)
+}
+
+/// Which bytes a host's name may hold.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    #[expect(clippy::indexing_slicing, reason = "below 128, as the loop says")]
+    while byte < 128 {
+        table[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
+        byte += 1;
+    }
+    table
+};
 
 /// The name and the port, which may be empty.
 fn split_port(text: &str) -> (&str, &str) {

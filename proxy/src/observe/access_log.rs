@@ -152,6 +152,11 @@ impl AccessLog {
         !self.response_headers.is_none()
     }
 
+    /// Whether any header of a request may be logged.
+    pub(super) fn wants_request_headers(&self) -> bool {
+        !self.request_headers.is_none()
+    }
+
     /// The headers of a request that are logged, secrets redacted.
     pub(super) fn request_headers(&self, headers: &HeaderMap) -> Headers {
         self.request_headers.capture(headers)

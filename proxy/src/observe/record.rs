@@ -70,6 +70,12 @@ impl Recorder {
         }
     }
 
+    /// Whether it looks at headers that tell about the client.
+    pub fn reads_headers(&self) -> bool {
+        let log = self.access_log.as_ref();
+        !self.header_labels.is_empty() || log.is_some_and(|log| log.wants_request_headers())
+    }
+
     /// Begins the record of a request. `headers` are those of its head, after
     /// headers of untrusted clients were removed.
     pub fn start(self: &Arc<Self>, exchange: &Rc<Exchange>, headers: &HeaderMap) -> Finish {
@@ -206,7 +212,11 @@ const NO_SWITCHES: ObservabilitySwitches = ObservabilitySwitches {
 
 /// What Traefik calls the protocol of a request with these headers.
 fn protocol(headers: &HeaderMap) -> Protocol {
-    if lists(headers, &CONNECTION, "upgrade") && lists(headers, &UPGRADE, "websocket") {
+    // Few requests have any of these, which one look at all names tells.
+    let is_one = |name: &HeaderName| *name == UPGRADE || *name == ACCEPT;
+    if !headers.keys().any(is_one) {
+        Protocol::Http
+    } else if lists(headers, &CONNECTION, "upgrade") && lists(headers, &UPGRADE, "websocket") {
         Protocol::WebSocket
     } else if lists(headers, &ACCEPT, "text/event-stream") {
         Protocol::ServerSentEvents

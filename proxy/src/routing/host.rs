@@ -22,9 +22,21 @@ pub fn host(authority: &str) -> Cow<'_, str> {
 
 /// Whether this is a name in lower case and nothing else, as it mostly is.
 fn is_plain(authority: &str) -> bool {
-    let is_fine = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    let is_fine = |byte| PLAIN.get(usize::from(byte)) == Some(&true);
     authority.bytes().all(is_fine) && !authority.ends_with('.')
 }
+
+/// The bytes of plain names.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    #[expect(clippy::indexing_slicing, reason = "below 128, as the loop says")]
+    while byte < 128 {
+        table[byte as usize] = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// Drops `:port` from a name or an IPv4 address, and port and brackets from a
 /// bracketed IPv6 address. An IPv6 address without brackets has no port.

@@ -7,16 +7,22 @@
 
 use std::collections::HashMap;
 
+use fnv::FnvBuildHasher;
+
 use crate::rule::{HostSet, Rule, parent};
 
 /// Positions in ascending order.
 type Positions = Box<[u32]>;
 
+/// Positions by host. Its keys are the operator's alone, so nobody can make the
+/// look-ups of a quick hash slow.
+type ByHost = HashMap<Box<str>, Positions, FnvBuildHasher>;
+
 /// The index of one table; immutable.
 #[derive(Debug, Default)]
 pub(super) struct HostIndex {
-    exact: HashMap<Box<str>, Positions>,
-    suffixes: HashMap<Box<str>, Positions>,
+    exact: ByHost,
+    suffixes: ByHost,
     any: Positions,
 }
 
@@ -59,7 +65,7 @@ impl HostIndex {
     }
 }
 
-fn boxed(map: HashMap<Box<str>, Vec<u32>>) -> HashMap<Box<str>, Positions> {
+fn boxed(map: HashMap<Box<str>, Vec<u32>>) -> ByHost {
     let entries = map.into_iter();
     entries
         .map(|(host, list)| (host, list.into_boxed_slice()))

@@ -31,6 +31,7 @@ pub struct Route<H> {
 pub struct RoutingTable<H> {
     routes: Box<[Route<H>]>,
     index: HostIndex,
+    reads_headers: bool,
 }
 
 impl<H> RoutingTable<H> {
@@ -43,9 +44,15 @@ impl<H> RoutingTable<H> {
         });
         let index = HostIndex::new(routes.iter().map(|route| route.rule.as_ref()));
         Self {
+            reads_headers: routes.iter().any(|route| route.rule.reads_headers()),
             routes: routes.into_boxed_slice(),
             index,
         }
+    }
+
+    /// Whether any rule looks at a request's headers.
+    pub fn reads_headers(&self) -> bool {
+        self.reads_headers
     }
 
     /// The first router whose rule matches.

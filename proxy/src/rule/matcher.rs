@@ -114,6 +114,16 @@ impl Node {
         }
     }
 
+    /// Whether a request's headers matter, besides its host.
+    pub(super) fn reads_headers(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::reads_headers),
+            Self::Test { matcher, .. } => {
+                matches!(matcher, Matcher::Header(..) | Matcher::HeaderRegexp(..))
+            }
+        }
+    }
+
     pub(super) fn hosts(&self) -> HostSet {
         self.host_set().deduplicated()
     }

@@ -77,6 +77,11 @@ impl Rule {
         self.root.matches(subject)
     }
 
+    /// Whether it looks at a request's headers.
+    pub fn reads_headers(&self) -> bool {
+        self.root.reads_headers()
+    }
+
     /// The hosts outside which the rule can't match. May hold more hosts
     /// than really match, never fewer.
     pub fn hosts(&self) -> HostSet {

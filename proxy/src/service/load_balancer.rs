@@ -199,14 +199,21 @@ impl HttpService for LoadBalancer {
         let answer = self.forward(request);
         Box::pin(answer.map(|answer| answer.unwrap_or_else(|error| respond::error(&error))))
     }
+
+    fn takes_lines(&self) -> bool {
+        true
+    }
 }
 
 /// Makes a client's request one of ours: our word about the client, and none of
 /// what concerned only the client's connection.
 fn prepare(request: &mut Request) {
     let head = &mut request.head;
-    let connection = &request.exchange.connection;
-    forwarded::forward(head, connection, connection.appends_forwarded_for);
+    let exchange = &request.exchange;
+    let connection = &exchange.connection;
+    if exchange.lines.borrow().is_none() {
+        forwarded::forward(head, connection, connection.appends_forwarded_for);
+    }
     hop_by_hop::request(head.version, &mut head.headers);
 }
 

@@ -64,7 +64,8 @@ pub enum Reuse {
 /// What a server answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// The response, with the server's hop-by-hop headers still in it.
+    /// The response, with the server's hop-by-hop headers still in it, but for
+    /// a `Connection: keep-alive`.
     pub response: Response,
     /// What to [run](Tunnel::run) when the server has granted an upgrade.
     pub upgraded: Option<Tunnel>,

@@ -25,6 +25,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::address::ServerUrl;
 use super::http1::has_usually_a_body;
+use crate::http::client_lines::settle_to_send;
 use crate::http::{Body, BodyError, ErrorKind, Exchange, ProxyError, Request};
 
 /// A request as hyper takes it, and the handle on it that stays here.
@@ -59,7 +60,7 @@ pub(super) struct Outgoing(Rc<Sending>);
 
 /// Makes `request` ready for `url`.
 pub(super) fn prepare(
-    request: Request,
+    mut request: Request,
     url: &ServerUrl,
 ) -> Result<(Prepared, Kept), (ProxyError, Box<Request>)> {
     let uri = match target(&request.head, url) {
@@ -69,6 +70,7 @@ pub(super) fn prepare(
             return Err((error, Box::new(request)));
         }
     };
+    settle_to_send(&mut request);
     let Request {
         mut head,
         body,

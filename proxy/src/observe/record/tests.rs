@@ -85,6 +85,7 @@ fn exchange() -> Rc<Exchange> {
         is_trusted: false,
         appends_forwarded_for: true,
         tls: None,
+        lines: std::cell::RefCell::default(),
     });
     let (head, ()) = HttpRequest::get("/path").body(()).unwrap().into_parts();
     Rc::new(Exchange::new(

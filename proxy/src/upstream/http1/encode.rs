@@ -26,8 +26,14 @@ pub(super) enum Framing {
 }
 
 /// Writes the head of a request with `body`, and tells how the body is framed.
-/// `host` is for requests that name none.
-pub(super) fn head(out: &mut Vec<u8>, head: &Parts, body: &Body, host: &HeaderValue) -> Framing {
+/// `lines` go out besides its headers, and `host` is for requests that name none.
+pub(super) fn head(
+    out: &mut Vec<u8>,
+    head: &Parts,
+    lines: &[u8],
+    body: &Body,
+    host: &HeaderValue,
+) -> Framing {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target(head).as_bytes());
@@ -36,6 +42,7 @@ pub(super) fn head(out: &mut Vec<u8>, head: &Parts, body: &Body, host: &HeaderVa
     if !seen.host {
         field(out, &HOST, host.as_bytes());
     }
+    out.extend_from_slice(lines);
     let framing = framing(out, head, body, seen.length);
     out.extend_from_slice(b"\r\n");
     framing
@@ -258,7 +265,7 @@ mod tests {
         let host = HeaderValue::from_static("h");
         for (parts, body, text, framing) in table {
             let mut out = Vec::new();
-            assert_eq!(head(&mut out, &parts, &body, &host), framing, "{text}");
+            assert_eq!(head(&mut out, &parts, b"", &body, &host), framing, "{text}");
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }

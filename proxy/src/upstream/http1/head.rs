@@ -114,6 +114,8 @@ fn parse_usual(bytes: &Bytes, headers: &mut HeaderMap) -> Option<Head> {
     headers.clear();
     let length = memo::fields(bytes, length, MAX_HEADERS, headers, |name, value| {
         seen.note(name, value);
+        // It says what is so anyway, and would only be taken out again.
+        *name != CONNECTION || value != "keep-alive"
     })?;
     Some(Head {
         status,

@@ -37,13 +37,13 @@ struct Known {
 }
 
 /// Reads the fields at the beginning of `bytes`, up to the empty line. Calls
-/// `note` for each of them. How long they are, or nothing unless all is plain.
+/// `note` for each of them, which tells whether it is to be kept. How long they are, or nothing unless all is plain.
 pub(super) fn fields(
     bytes: &Bytes,
     from: usize,
     most: usize,
     headers: &mut HeaderMap,
-    mut note: impl FnMut(&HeaderName, &HeaderValue),
+    mut note: impl FnMut(&HeaderName, &HeaderValue) -> bool,
 ) -> Option<usize> {
     KNOWN.with_borrow_mut(|slots| {
         slots.resize_with(SLOTS, Slot::default);
@@ -54,8 +54,9 @@ pub(super) fn fields(
                 return Some(at + 2);
             }
             let (length, name, value) = read(slots, bytes, rest)?;
-            note(&name, &value);
-            headers.append(name, value);
+            if note(&name, &value) {
+                headers.append(name, value);
+            }
             at += length;
         }
         None
@@ -139,8 +140,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         let mut names = 0;
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        let length = fields(&bytes, 0, 4, &mut headers, |_, _| names += 1)?;
-        assert_eq!(names, headers.len());
+        let length = fields(&bytes, 0, 4, &mut headers, |name, _| {
+            names += 1;
+            name != "x-unkept"
+        })?;
+        let kept = headers.len();
+        assert_eq!(names, kept + usize::from(text.contains("X-Unkept")));
         let shown = headers.iter().map(|(name, value)| {
             let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
             (name.as_str().to_owned(), value)
@@ -161,6 +166,14 @@ mod tests {
             let (length, fields) = parsed(text).unwrap();
             assert_eq!(length, text.len() - 4);
             assert_eq!(fields, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_to_be_kept_is_not() {
+        for _ in 0..2 {
+            let (_, fields) = parsed("X-Unkept: value\r\nX-Kept: value\r\n\r\n").unwrap();
+            assert_eq!(fields, [("x-kept".to_owned(), "value".to_owned())]);
         }
     }
 

@@ -116,7 +116,9 @@ impl Outbound {
         HEAD.with_borrow_mut(|out| {
             out.clear();
             let host = shared.url.authority();
-            self.framing = encode::head(out, &request.head, &request.body, host);
+            let lines = request.exchange.lines.borrow().clone();
+            let lines = lines.as_ref().map_or(&[][..], |lines| lines.as_bytes());
+            self.framing = encode::head(out, &request.head, lines, &request.body, host);
             if !self.is_taken {
                 self.first(cx, out, request)?;
             }

@@ -63,6 +63,7 @@ fn exchange() -> Rc<Exchange> {
         is_trusted: false,
         appends_forwarded_for: true,
         tls: None,
+        lines: std::cell::RefCell::default(),
     };
     let (head, ()) = ::http::Request::new(()).into_parts();
     let host = HeaderValue::from_static("example.org");
