@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::request::Parts;
 use ::http::StatusCode;
+use ::http::request::Parts;
 use futures_util::FutureExt;
 use http_body::Body as _;
 use hyper::body::Incoming;

@@ -89,9 +89,15 @@ pub(super) struct Session {
 
 impl Session {
     /// Writes as much as suits the client's pace.
-    fn poll_seal(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_seal(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let tls = &mut self.tls;
-        let limit = self.pace.limit(slices.iter().map(|slice| slice.len()).sum());
+        let limit = self
+            .pace
+            .limit(slices.iter().map(|slice| slice.len()).sum());
         tls.get_mut().1.set_buffer_limit(Some(limit));
         let written = Pin::new(&mut *tls).poll_write_vectored(cx, slices);
         match &written {

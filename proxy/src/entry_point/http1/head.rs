@@ -2,19 +2,25 @@
 //!
 //! Owns what `httparse` leaves open: which framing a request has, whether its
 //! connection goes on, and what must be refused because two servers could read
-//! it in two ways. The values of the headers are slices of one copy of the head.
-//! It reads and answers nothing; what needs no parsing is checked later, by
+//! it in two ways. A usual head takes a short way; `httparse` has the word on all
+//! others. It reads and answers nothing; what needs no parsing is checked later, by
 //! [`crate::http::validate`].
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, UPGRADE,
+    UPGRADE_INSECURE_REQUESTS, USER_AGENT,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use bytes::Bytes;
 use httparse::{Header, Status};
+
+use super::stock;
+use crate::http::memo::Memo;
 
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
@@ -22,6 +28,10 @@ const MAX_HEADERS: usize = 100;
 const ADDED_HEADERS: usize = 8;
 /// Longest target that `http::Uri` takes.
 const MAX_TARGET: usize = 65_534;
+
+thread_local! {
+    static KNOWN: RefCell<Memo> = const { RefCell::new(Memo::new(is_common)) };
+}
 
 /// How long a request's body is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +73,94 @@ pub(super) struct Head {
 /// The status that a client gets whose bytes are no head. Nothing that follows
 /// on the connection may be read as a request then.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
+    match parse_usual(bytes) {
+        Some(head) => Ok(Some(head)),
+        None => parse_any(bytes),
+    }
+}
+
+/// The head of a usual request. Nothing if there is anything else about it: what
+/// that means is for [`parse_any`] to say.
+fn parse_usual(bytes: &[u8]) -> Option<(Head, usize)> {
+    let (method, behind) = usual_method(bytes)?;
+    let end = behind.iter().position(|byte| !is_plain(*byte))?;
+    let (target, behind) = behind.split_at_checked(end)?;
+    let lines = behind.strip_prefix(b" HTTP/1.1\r\n")?;
+    if target.first() != Some(&b'/') || target.len() > MAX_TARGET {
+        return None;
+    }
+    let mut terms = Terms {
+        is_head: method == Method::HEAD,
+        ..Terms::default()
+    };
+    let (headers, length) = usual_headers(lines, &mut terms)?;
+    // A target of its own: that of the whole head would keep all of it.
+    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).ok()?;
+    let head = Head {
+        parts: parts(method, uri, false, headers),
+        terms,
+    };
+    Some((head, bytes.len() - lines.len() + length))
+}
+
+fn usual_method(bytes: &[u8]) -> Option<(Method, &[u8])> {
+    let usual = [
+        (b"GET ".as_slice(), Method::GET),
+        (b"POST ", Method::POST),
+        (b"HEAD ", Method::HEAD),
+    ];
+    usual
+        .into_iter()
+        .find_map(|(text, method)| Some((method, bytes.strip_prefix(text)?)))
+}
+
+/// Whether every reader takes this byte of a path or query for the same.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~%?=&+,:;@!$'()*".contains(&byte)
+}
+
+fn usual_headers(lines: &[u8], terms: &mut Terms) -> Option<(HeaderMap, usize)> {
+    let mut headers = stock::take();
+    let mut seen = Seen::default();
+    terms.keeps_alive = true;
+    let take = |name, value| {
+        if seen.note(&name, &value, terms).ok()? {
+            headers.append(name, value);
+        }
+        Some(())
+    };
+    let length = KNOWN
+        .with_borrow_mut(|known| known.fields(lines, MAX_HEADERS, Bytes::copy_from_slice, take));
+    match length.filter(|_| seen.settle(terms).is_ok()) {
+        Some(length) => Some((headers, length)),
+        None => {
+            stock::give_back(headers);
+            None
+        }
+    }
+}
+
+/// Whether a line may be kept: those that browsers and programs send with each
+/// request, and that tell nothing about who sends them.
+fn is_common(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        ACCEPT
+            | ACCEPT_ENCODING
+            | ACCEPT_LANGUAGE
+            | CACHE_CONTROL
+            | CONNECTION
+            | CONTENT_TYPE
+            | HOST
+            | PRAGMA
+            | TE
+            | UPGRADE_INSECURE_REQUESTS
+            | USER_AGENT
+    ) || name.as_str().starts_with("sec-fetch-")
+        || name.as_str().starts_with("sec-ch-ua")
+}
+
+fn parse_any(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
@@ -142,7 +240,8 @@ fn read_headers(
     copy: &Copy,
     terms: &mut Terms,
 ) -> Result<HeaderMap, StatusCode> {
-    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED_HEADERS);
+    let mut headers = stock::take();
+    headers.reserve(lines.len() + ADDED_HEADERS);
     let mut seen = Seen::default();
     terms.keeps_alive = !terms.is_http10;
     for line in lines {

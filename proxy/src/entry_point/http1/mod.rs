@@ -13,6 +13,7 @@ mod encode;
 mod head;
 mod send;
 mod socket;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -86,12 +87,7 @@ pub(super) fn serve(
     run(door, Socket::Client(stream), open, watch)
 }
 
-fn run(
-    door: Door,
-    socket: Socket,
-    open: Open,
-    watch: Watch,
-) -> impl Future<Output = ()> {
+fn run(door: Door, socket: Socket, open: Open, watch: Watch) -> impl Future<Output = ()> {
     let service = Arc::clone(&door.service);
     let mut connection = Connection {
         wire: Rc::new(RefCell::new(Wire::new(socket))),

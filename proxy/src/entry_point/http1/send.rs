@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::encode::{Shape, Size, chunk_size, encode};
 use super::head::Terms;
+use super::stock;
 use super::wire::Wire;
 use crate::http::{Body, BodyError, Response};
 
@@ -72,6 +73,7 @@ impl Sending {
         let mut out = BUFFER.take();
         out.extend_from_slice(interim);
         let encoded = encode(&mut out, &head, Size::of(&body), terms, now);
+        stock::give_back(head.headers);
         let has_body = !matches!(encoded.shape, Shape::None | Shape::Length(0));
         let sending = Self {
             body: has_body.then_some(body),
