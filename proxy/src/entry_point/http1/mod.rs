@@ -184,12 +184,13 @@ impl Connection {
         service: &'a SharedService,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Asked, Work<'a>), End>> {
-        let read = self
-            .wire
-            .borrow_mut()
-            .poll_head(cx, self.door.rules.max_head);
+        let (mut head, max) = (None, self.door.rules.max_head);
+        let read = self.wire.borrow_mut().poll_head(cx, max, &mut head);
         match read {
-            Poll::Ready(Ok(head)) => Poll::Ready(Ok(self.begin(head, service))),
+            Poll::Ready(Ok(())) => {
+                let head = head.expect("a head that was read is in its place");
+                Poll::Ready(Ok(self.begin(head, service)))
+            }
             Poll::Ready(Err(NoHead::Refused(status))) => Poll::Ready(Ok(self.refuse(status))),
             Poll::Ready(Err(NoHead::Gone(error))) => {
                 if let Some(error) = error {
