@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 pub mod forwarded;
 pub mod hop_by_hop;
+pub mod memo;
 pub mod respond;
 pub mod target;
 #[cfg(test)]

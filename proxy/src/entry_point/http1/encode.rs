@@ -6,8 +6,7 @@
 //! connection is ours. It writes into memory and sends nothing.
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TRAILER, TRANSFER_ENCODING};
-use ::http::response::Parts;
-use ::http::{HeaderMap, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
@@ -99,19 +98,19 @@ pub(super) struct Encoded {
 }
 
 /// Writes the head of a response to a request with `terms`.
-pub(super) fn encode(
+pub(super) fn encode<B>(
     out: &mut Vec<u8>,
-    head: &Parts,
+    head: &Response<B>,
     size: Size,
     terms: &Terms,
     now: Instant,
 ) -> Encoded {
     status_line(out, head, terms.is_http10);
-    let mut plan = Plan::new(head.status, size, terms);
-    for (name, value) in &head.headers {
+    let mut plan = Plan::new(head.status(), size, terms);
+    for (name, value) in head.headers() {
         plan.header(out, name, value);
     }
-    plan.connection(out, &head.headers);
+    plan.connection(out, head.headers());
     let shape = plan.frame(out);
     if !plan.has_date {
         out.extend_from_slice(b"date: ");
@@ -123,10 +122,10 @@ pub(super) fn encode(
     Encoded { shape, is_last }
 }
 
-fn status_line(out: &mut Vec<u8>, head: &Parts, is_http10: bool) {
-    let status = head.status;
+fn status_line<B>(out: &mut Vec<u8>, head: &Response<B>, is_http10: bool) {
+    let status = head.status();
     // A server's own words, where they are not the usual ones.
-    let reason = head.extensions.get::<ReasonPhrase>();
+    let reason = head.extensions().get::<ReasonPhrase>();
     if status == StatusCode::OK && !is_http10 && reason.is_none() {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;

@@ -2,19 +2,25 @@
 //!
 //! Owns what `httparse` leaves open: which framing a request has, whether its
 //! connection goes on, and what must be refused because two servers could read
-//! it in two ways. The values of the headers are slices of one copy of the head.
-//! It reads and answers nothing; what needs no parsing is checked later, by
+//! it in two ways. A usual head takes a short way; `httparse` has the word on all
+//! others. It reads and answers nothing; what needs no parsing is checked later, by
 //! [`crate::http::validate`].
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, PRAGMA, TE, TRANSFER_ENCODING, UPGRADE,
+    UPGRADE_INSECURE_REQUESTS, USER_AGENT,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use bytes::Bytes;
 use httparse::{Header, Status};
+
+use super::stock;
+use crate::http::memo::Memo;
 
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
@@ -22,6 +28,10 @@ const MAX_HEADERS: usize = 100;
 const ADDED_HEADERS: usize = 8;
 /// Longest target that `http::Uri` takes.
 const MAX_TARGET: usize = 65_534;
+
+thread_local! {
+    static KNOWN: RefCell<Memo> = const { RefCell::new(Memo::new(is_common)) };
+}
 
 /// How long a request's body is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,12 +67,98 @@ pub(super) struct Head {
     pub(super) terms: Terms,
 }
 
-/// The head that `bytes` begin with, and its length; `None` if it is not complete.
+/// Puts the head that `bytes` begin with into `head`, which spares moving what is
+/// large. Says how long it is; `None` if it is not complete.
 ///
 /// # Errors
 /// The status that a client gets whose bytes are no head. Nothing that follows
 /// on the connection may be read as a request then.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
+pub(super) fn parse(bytes: &[u8], head: &mut Option<Head>) -> Result<Option<usize>, StatusCode> {
+    match parse_usual(bytes, head) {
+        Some(length) => Ok(Some(length)),
+        None => parse_any(bytes, head),
+    }
+}
+
+/// The head of a usual request. Nothing if there is anything else about it: what
+/// that means is for [`parse_any`] to say.
+fn parse_usual(bytes: &[u8], head: &mut Option<Head>) -> Option<usize> {
+    let (method, behind) = usual_method(bytes)?;
+    let end = behind.iter().position(|byte| !is_plain(*byte))?;
+    let (target, behind) = behind.split_at_checked(end)?;
+    let lines = behind.strip_prefix(b" HTTP/1.1\r\n")?;
+    if target.first() != Some(&b'/') || target.len() > MAX_TARGET {
+        return None;
+    }
+    let mut terms = Terms {
+        is_head: method == Method::HEAD,
+        ..Terms::default()
+    };
+    let (headers, length) = usual_headers(lines, &mut terms)?;
+    // A target of its own: that of the whole head would keep all of it.
+    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).ok()?;
+    Head::put(head, method, uri, headers, terms);
+    Some(bytes.len() - lines.len() + length)
+}
+
+fn usual_method(bytes: &[u8]) -> Option<(Method, &[u8])> {
+    match bytes {
+        [b'G', b'E', b'T', b' ', behind @ ..] => Some((Method::GET, behind)),
+        [b'H', b'E', b'A', b'D', b' ', behind @ ..] => Some((Method::HEAD, behind)),
+        [b'P', b'O', b'S', b'T', b' ', behind @ ..] => Some((Method::POST, behind)),
+        _ => None,
+    }
+}
+
+/// Whether every reader takes this byte of a path or query for the same.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' | b'%' | b'?'
+        | b'=' | b'&' | b'+' | b',' | b':' | b';' | b'@' | b'!' | b'$' | b'(' | b')' | b'*')
+}
+
+fn usual_headers(lines: &[u8], terms: &mut Terms) -> Option<(HeaderMap, usize)> {
+    let mut headers = stock::take();
+    let mut seen = Seen::default();
+    terms.keeps_alive = true;
+    let take = |name, value| {
+        if seen.note(&name, &value, terms).ok()? {
+            headers.append(name, value);
+        }
+        Some(())
+    };
+    let length = KNOWN
+        .with_borrow_mut(|known| known.fields(lines, MAX_HEADERS, Bytes::copy_from_slice, take));
+    match length.filter(|_| seen.settle(terms).is_ok()) {
+        Some(length) => Some((headers, length)),
+        None => {
+            stock::give_back(headers);
+            None
+        }
+    }
+}
+
+/// Whether a line may be kept: those that browsers and programs send with each
+/// request, and that tell nothing about who sends them.
+fn is_common(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        ACCEPT
+            | ACCEPT_ENCODING
+            | ACCEPT_LANGUAGE
+            | CACHE_CONTROL
+            | CONNECTION
+            | CONTENT_TYPE
+            | HOST
+            | PRAGMA
+            | TE
+            | UPGRADE_INSECURE_REQUESTS
+            | USER_AGENT
+    ) || name.as_str().starts_with("sec-fetch-")
+        || name.as_str().starts_with("sec-ch-ua")
+}
+
+fn parse_any(bytes: &[u8], head: &mut Option<Head>) -> Result<Option<usize>, StatusCode> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
@@ -97,26 +193,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, StatusCode> {
     let headers = read_headers(request.headers, &copy, &mut terms)?;
     let uri =
         Uri::from_maybe_shared(copy.of(target.as_bytes())).map_err(|_| StatusCode::BAD_REQUEST)?;
-    Ok(Some((
-        Head {
-            parts: parts(method, uri, terms.is_http10, headers),
-            terms,
-        },
-        length,
-    )))
+    Head::put(head, method, uri, headers, terms);
+    Ok(Some(length))
 }
 
-fn parts(method: Method, uri: Uri, is_http10: bool, headers: HeaderMap) -> Parts {
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = method;
-    parts.uri = uri;
-    parts.version = if is_http10 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
-    parts.headers = headers;
-    parts
+impl Head {
+    fn put(place: &mut Option<Self>, method: Method, uri: Uri, headers: HeaderMap, terms: Terms) {
+        let (parts, ()) = Request::new(()).into_parts();
+        let parts = &mut place.insert(Self { parts, terms }).parts;
+        parts.method = method;
+        parts.uri = uri;
+        if terms.is_http10 {
+            parts.version = Version::HTTP_10;
+        }
+        parts.headers = headers;
+    }
 }
 
 /// The head in memory of its own, shared by all that is taken from it.
@@ -142,7 +233,8 @@ fn read_headers(
     copy: &Copy,
     terms: &mut Terms,
 ) -> Result<HeaderMap, StatusCode> {
-    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED_HEADERS);
+    let mut headers = stock::take();
+    headers.reserve(lines.len() + ADDED_HEADERS);
     let mut seen = Seen::default();
     terms.keeps_alive = !terms.is_http10;
     for line in lines {
@@ -263,11 +355,16 @@ fn tokens(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Option<(Head, usize)>, StatusCode> {
+        let mut head = None;
+        let length = parse(text.as_bytes(), &mut head)?;
+        assert_eq!(head.is_some(), length.is_some());
+        Ok(head.zip(length))
+    }
+
     fn terms(lines: &str) -> Result<Terms, u16> {
         let text = format!("POST /x HTTP/1.1\r\nHost: a\r\n{lines}\r\nrest");
-        let (head, length) = parse(text.as_bytes())
-            .map_err(|status| status.as_u16())?
-            .unwrap();
+        let (head, length) = read(&text).map_err(|status| status.as_u16())?.unwrap();
         assert_eq!(&text[length..], "rest");
         Ok(head.terms)
     }
@@ -338,7 +435,7 @@ mod tests {
         ];
         for (version, lines, expected) in rows {
             let text = format!("GET / {version}\r\n{lines}\r\n");
-            let (head, _) = parse(text.as_bytes()).unwrap().unwrap();
+            let (head, _) = read(&text).unwrap().unwrap();
             assert_eq!(head.terms.keeps_alive, expected, "{text:?}");
         }
     }
@@ -366,7 +463,7 @@ mod tests {
             (&long, 414),
         ];
         for (text, expected) in rows {
-            let status = parse(text.as_bytes()).err().map(|status| status.as_u16());
+            let status = read(text).err().map(|status| status.as_u16());
             assert_eq!(status, Some(expected), "{text:.60}");
         }
     }
@@ -376,14 +473,74 @@ mod tests {
         let text =
             "\r\nGET /a?b HTTP/1.1\r\nHost: a.test\r\nX-Two: 1\r\nX-Two: 2\r\nEmpty:\r\n\r\n";
         for end in 0..text.len() {
-            assert!(parse(&text.as_bytes()[..end]).unwrap().is_none(), "{end}");
+            assert!(read(&text[..end]).unwrap().is_none(), "{end}");
         }
-        let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
+        let (head, length) = read(text).unwrap().unwrap();
         assert_eq!(length, text.len());
         assert_eq!(head.parts.uri, "/a?b");
         assert_eq!(head.parts.headers["host"], "a.test");
         let twice: Vec<_> = head.parts.headers.get_all("x-two").iter().collect();
         assert_eq!(twice, ["1", "2"]);
         assert_eq!(head.parts.headers["empty"], "");
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_long_one_says() {
+        let targets = [
+            "/",
+            "/a/b?c=d&e=%20;f",
+            "//x",
+            "/a#b",
+            "/a\u{e9}",
+            "/<\">",
+            "*",
+            "a",
+            "http://h/",
+        ];
+        let lines = [
+            "",
+            "Host: a.test\r\n",
+            "Host:a.test  \r\nAccept: */*\r\nX-Odd-Name: \t v\u{e9} \r\n",
+            "Content-Length: 5\r\nContent-Length: 5\r\nHost: a\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\nHost: a\r\n",
+            "Transfer-Encoding: chunked\r\nConnection: close\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+            "Transfer-Encoding: gzip\r\nConnection: upgrade\r\n",
+            "Expect: 100-continue\r\nContent-Length: 3\r\nUpgrade: x\r\nTE: trailers\r\n",
+            "Host: a.test\r\n folded\r\n",
+            "Host : a.test and more\r\n",
+            "Host: a.test\nAccept: */*\n",
+            "Host: a\0b and so on and on\r\n",
+        ];
+        let methods = ["GET", "HEAD", "POST", "GETS", "get"];
+        let cases = methods.into_iter().flat_map(|method| {
+            let rows = targets
+                .iter()
+                .flat_map(|target| lines.map(|lines| (*target, lines)));
+            rows.map(move |(target, lines)| (method, target, lines))
+        });
+        let mut taken = 0;
+        for (method, target, lines) in cases {
+            for version in ["1.1", "1.0"] {
+                let text = format!("{method} {target} HTTP/{version}\r\n{lines}\r\nand more of it");
+                // Twice: the second time the lines may be known.
+                for _ in 0..2 {
+                    let (mut short, mut long) = (None, None);
+                    let Some(length) = parse_usual(text.as_bytes(), &mut short) else {
+                        assert!(short.is_none());
+                        continue;
+                    };
+                    taken += 1;
+                    assert_eq!(parse_any(text.as_bytes(), &mut long), Ok(Some(length)));
+                    let (short, long) = (short.unwrap(), long.unwrap());
+                    assert_eq!(short.terms, long.terms, "{text:?}");
+                    assert_eq!(short.parts.method, long.parts.method);
+                    assert_eq!(short.parts.uri, long.parts.uri);
+                    assert_eq!(short.parts.version, long.parts.version);
+                    assert_eq!(short.parts.headers, long.parts.headers);
+                }
+            }
+        }
+        assert!(taken > 80, "{taken}");
     }
 }

@@ -12,6 +12,7 @@ mod encode;
 mod head;
 mod send;
 mod socket;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -37,7 +38,7 @@ use self::send::{SendError, Sending};
 use self::socket::{Socket, Switched};
 use self::wire::{NoHead, Wire};
 use super::ConnectionEvents;
-use super::handler::{Refusal, admit, check_switch, panicked};
+use super::handler::{Refusal, admit, panicked};
 use super::io::{Open, Stream};
 use super::roster::LAST_CALL;
 use super::state::Limits;
@@ -129,7 +130,7 @@ struct Asked {
 /// Where a response comes from.
 enum Work<'a> {
     Ask(ResponseFuture<'a>),
-    Say(Response),
+    Say(Box<Response>),
 }
 
 struct Connection {
@@ -159,25 +160,13 @@ impl Connection {
     }
 
     /// Reads and answers one request. An error is the end of the connection.
-    /// What is large is moved by functions that are not async: those keep a place
-    /// for each move as long as they run.
+    /// Heads and responses are large, so each is used up in the very poll that
+    /// brings it and never becomes part of this future.
     async fn exchange(&mut self, service: &SharedService) -> Result<(), End> {
-        let (mut asked, work) = match poll_fn(|cx| self.poll_head(cx)).await {
-            Ok(head) => self.begin(head, service),
-            Err(NoHead::Refused(status)) => self.refuse(status),
-            Err(NoHead::Gone(error)) => {
-                if let Some(error) = error {
-                    debug!(%error, "A connection ended with an error");
-                }
-                return Err(End::Shut);
-            }
-        };
+        let (mut asked, work) = poll_fn(|cx| self.poll_head(service, cx)).await?;
         let mut sending = match work {
-            Work::Ask(mut call) => {
-                let response = poll_fn(|cx| self.poll_call(&mut call, cx)).await?;
-                self.answer(response, &mut asked)
-            }
-            Work::Say(response) => self.answer(response, &mut asked),
+            Work::Ask(mut call) => poll_fn(|cx| self.poll_call(&mut call, &mut asked, cx)).await?,
+            Work::Say(mut response) => self.answer(&mut response, &mut asked),
         };
         poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
         drop(sending);
@@ -188,14 +177,33 @@ impl Connection {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, NoHead>> {
-        if self.watch.poll(cx) {
-            return Poll::Ready(Err(NoHead::Gone(None)));
+    /// Reads the next head, and begins its request.
+    fn poll_head<'a>(
+        &mut self,
+        service: &'a SharedService,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Asked, Work<'a>), End>> {
+        let (mut head, max) = (None, self.door.rules.max_head);
+        let read = self.wire.borrow_mut().poll_head(cx, max, &mut head);
+        match read {
+            Poll::Ready(Ok(())) => {
+                let head = head.expect("a head that was read is in its place");
+                Poll::Ready(Ok(self.begin(head, service)))
+            }
+            Poll::Ready(Err(NoHead::Refused(status))) => Poll::Ready(Ok(self.refuse(status))),
+            Poll::Ready(Err(NoHead::Gone(error))) => {
+                if let Some(error) = error {
+                    debug!(%error, "A connection ended with an error");
+                }
+                Poll::Ready(Err(End::Shut))
+            }
+            Poll::Pending => self.poll_silence(cx).map(Err),
         }
-        let mut wire = self.wire.borrow_mut();
-        if let Poll::Ready(head) = wire.poll_head(cx, self.door.rules.max_head) {
-            return Poll::Ready(head);
-        }
+    }
+
+    /// Ready when a head that is not complete must not be waited for any longer.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let wire = self.wire.borrow();
         if self.head_began.is_none() && wire.is_ahead() {
             let now = Instant::now();
             self.head_began = Some(now);
@@ -204,12 +212,12 @@ impl Connection {
         }
         if self.watch.is_closing() && !wire.is_ahead() {
             if wire.has_read() {
-                return Poll::Ready(Err(NoHead::Gone(None)));
+                return Poll::Ready(End::Shut);
             }
             self.watch.hurry(Instant::now() + LAST_CALL);
         }
         if self.watch.poll(cx) {
-            return Poll::Ready(Err(NoHead::Gone(None)));
+            return Poll::Ready(End::Shut);
         }
         Poll::Pending
     }
@@ -261,7 +269,7 @@ impl Connection {
             }
             Err(refusal) => {
                 asked.is_last |= refusal.is_fatal;
-                (asked, Work::Say(refusal.response()))
+                (asked, Work::Say(Box::new(refusal.response())))
             }
         }
     }
@@ -287,19 +295,20 @@ impl Connection {
     fn poll_call(
         &mut self,
         call: &mut ResponseFuture<'_>,
+        asked: &mut Asked,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, End>> {
-        if self.watch.poll(cx) {
-            debug!("A response took longer than the write timeout");
-            return Poll::Ready(Err(End::Drop));
-        }
+    ) -> Poll<Result<Sending, End>> {
         let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx)));
         match polled {
-            Ok(Poll::Ready(response)) => Poll::Ready(Ok(response)),
+            Ok(Poll::Ready(mut response)) => Poll::Ready(Ok(self.answer(&mut response, asked))),
+            Ok(Poll::Pending) if self.watch.poll(cx) => {
+                debug!("A response took longer than the write timeout");
+                Poll::Ready(Err(End::Drop))
+            }
             Ok(Poll::Pending) => self.poll_gone(cx).map(|()| Err(End::Drop)),
             Err(_) => {
-                let response = panicked(&self.door.connection, self.door.events.as_ref());
-                Poll::Ready(Ok(response))
+                let mut response = panicked(&self.door.connection, self.door.events.as_ref());
+                Poll::Ready(Ok(self.answer(&mut response, asked)))
             }
         }
     }
@@ -315,13 +324,15 @@ impl Connection {
         gone
     }
 
-    /// Begins to write a response, and settles what comes after it.
-    fn answer(&mut self, response: Response, asked: &mut Asked) -> Sending {
-        let mut response = check_switch(response, asked.granting.is_some());
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    /// Begins to write a response, of which the head and the body are taken, and
+    /// settles what comes after it.
+    fn answer(&mut self, response: &mut Response, asked: &mut Asked) -> Sending {
+        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !is_switch || asked.granting.is_none() {
             asked.granting = None;
+            // An interim response is none, and nobody switches protocols unasked.
             if response.status().is_informational() {
-                response = respond::error(&ErrorKind::BadResponse.into());
+                *response = respond::error(&ErrorKind::BadResponse.into());
             }
             asked.is_last |= self.watch.is_closing();
             if asked.is_last {
@@ -340,10 +351,6 @@ impl Connection {
     }
 
     fn poll_send(&mut self, sending: &mut Sending, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.watch.poll(cx) {
-            debug!("A response took longer than the write timeout");
-            return Poll::Ready(Err(End::Cut));
-        }
         match sending.poll(&self.wire, cx) {
             Poll::Ready(Ok(())) => {
                 if self.has_waited {
@@ -352,6 +359,10 @@ impl Connection {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(broken(&error))),
+            Poll::Pending if self.watch.poll(cx) => {
+                debug!("A response took longer than the write timeout");
+                Poll::Ready(Err(End::Cut))
+            }
             Poll::Pending => {
                 self.has_waited = true;
                 self.poll_gone(cx).map(|()| Err(End::Cut))
@@ -411,7 +422,7 @@ impl Connection {
             is_refused: true,
             granting: None,
         };
-        (asked, Work::Say(respond::empty(status)))
+        (asked, Work::Say(Box::new(respond::empty(status))))
     }
 
     /// Gives the connection to whoever asked for another protocol.

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::encode::{Shape, Size, chunk_size, encode};
 use super::head::Terms;
+use super::stock;
 use super::wire::Wire;
 use crate::http::{Body, BodyError, Response};
 
@@ -60,21 +61,21 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Begins `response` to a request with `terms`, behind `interim`. Says
-    /// whether the connection ends with it.
+    /// Begins `response` to a request with `terms`, behind `interim`, and takes
+    /// its headers and its body. Says whether the connection ends with it.
     pub(super) fn begin(
-        response: Response,
+        response: &mut Response,
         terms: &Terms,
         interim: &[u8],
         now: Instant,
     ) -> (Self, bool) {
-        let (head, body) = response.into_parts();
         let mut out = BUFFER.take();
         out.extend_from_slice(interim);
-        let encoded = encode(&mut out, &head, Size::of(&body), terms, now);
+        let encoded = encode(&mut out, response, Size::of(response.body()), terms, now);
+        stock::give_back(mem::take(response.headers_mut()));
         let has_body = !matches!(encoded.shape, Shape::None | Shape::Length(0));
         let sending = Self {
-            body: has_body.then_some(body),
+            body: has_body.then(|| mem::replace(response.body_mut(), Body::empty())),
             shape: encoded.shape,
             out,
             sent: 0,

@@ -458,8 +458,10 @@ async fn an_idle_connection_is_small() {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
     ] {
         client.write_all(text.as_bytes()).await.unwrap();
-        let head = poll_fn(|cx| wire.poll_head(cx, 1000)).await.unwrap();
-        wire.begin_body(head.terms.framing, false);
+        let mut head = None;
+        let read = poll_fn(|cx| wire.poll_head(cx, 1000, &mut head)).await;
+        read.unwrap();
+        wire.begin_body(head.unwrap().terms.framing, false);
         while !wire.is_body_over() {
             poll_fn(|cx| wire.poll_frame(cx)).await.unwrap().unwrap();
         }

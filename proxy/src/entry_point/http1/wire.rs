@@ -102,21 +102,24 @@ impl Wire {
         self.has_eof
     }
 
-    /// Reads the next head, of `max` bytes at most.
+    /// Reads the next head, of `max` bytes at most, into `head`, which is empty.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         max: usize,
-    ) -> Poll<Result<Head, NoHead>> {
+        head: &mut Option<Head>,
+    ) -> Poll<Result<(), NoHead>> {
         loop {
-            if let Some(head) = self.take_head(max).map_err(NoHead::Refused)? {
-                return Poll::Ready(Ok(head));
+            self.take_head(max, head).map_err(NoHead::Refused)?;
+            if head.is_some() {
+                return Poll::Ready(Ok(()));
             }
             if self.has_eof {
                 return Poll::Ready(Err(NoHead::Gone(None)));
             }
-            if let Some(head) = ready!(self.poll_fresh(cx, max))? {
-                return Poll::Ready(Ok(head));
+            ready!(self.poll_fresh(cx, max, head))?;
+            if head.is_some() {
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -127,22 +130,20 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         max: usize,
-    ) -> Poll<Result<Option<Head>, NoHead>> {
+        head: &mut Option<Head>,
+    ) -> Poll<Result<(), NoHead>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = ready!(self.poll_scratch(cx, scratch));
             let fresh = read.map_err(|error| NoHead::Gone(Some(error)))?;
             if !self.input.is_empty() || fresh.len() > max {
                 self.input.extend_from_slice(fresh);
-                return Poll::Ready(Ok(None));
+                return Poll::Ready(Ok(()));
             }
-            let (head, used) = match parse(fresh).map_err(NoHead::Refused)? {
-                Some((head, used)) => (Some(head), used),
-                None => (None, 0),
-            };
-            let rest = fresh.get(used..).unwrap_or_default();
+            let used = parse(fresh, head).map_err(NoHead::Refused)?;
+            let rest = fresh.get(used.unwrap_or(0)..).unwrap_or_default();
             self.input.extend_from_slice(rest);
-            self.scanned = if head.is_some() { 0 } else { rest.len() };
-            Poll::Ready(Ok(head))
+            self.scanned = if used.is_some() { 0 } else { rest.len() };
+            Poll::Ready(Ok(()))
         })
     }
 
@@ -168,14 +169,14 @@ impl Wire {
     }
 
     /// A head that is here already.
-    fn take_head(&mut self, max: usize) -> Result<Option<Head>, StatusCode> {
+    fn take_head(&mut self, max: usize, head: &mut Option<Head>) -> Result<(), StatusCode> {
         self.skip_blank_lines();
         if self.input.is_empty() || !self.may_be_complete() {
-            return self.check_length(max).map(|()| None);
+            return self.check_length(max);
         }
-        let Some((head, length)) = parse(&self.input)? else {
+        let Some(length) = parse(&self.input, head)? else {
             self.scanned = self.input.len();
-            return self.check_length(max).map(|()| None);
+            return self.check_length(max);
         };
         if length > max {
             return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
@@ -185,7 +186,7 @@ impl Wire {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        Ok(Some(head))
+        Ok(())
     }
 
     fn check_length(&self, max: usize) -> Result<(), StatusCode> {

@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn head(status: u16, headers: &[(&str, &str)]) -> Parts {
-    let mut response = ::http::Response::builder().status(status);
+fn head(status: u16, headers: &[(&str, &str)]) -> Response<()> {
+    let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, *value);
     }
-    response.body(()).unwrap().into_parts().0
+    response.body(()).unwrap()
 }
 
 /// What is written but the date, and the framing.
-fn written(head: &Parts, size: Size, terms: &Terms) -> (String, Encoded) {
+fn written(head: &Response<()>, size: Size, terms: &Terms) -> (String, Encoded) {
     let mut out = Vec::new();
     let encoded = encode(&mut out, head, size, terms, Instant::now());
     let text = String::from_utf8(out).unwrap();
