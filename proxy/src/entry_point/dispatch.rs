@@ -19,10 +19,11 @@ use crate::http::{
     client_lines, forwarded, hop_by_hop, respond, target,
 };
 use crate::observe::Recorder;
+use crate::routing::RoutingTable;
 use crate::routing::host::host;
 use crate::routing::path;
 use crate::rule::Subject;
-use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::snapshot::{Snapshot, SnapshotCell, Target};
 
 /// The service of an entry point: finds the router and hands the request over.
 #[derive(Debug)]
@@ -158,27 +159,37 @@ impl Dispatch {
         } else {
             &tables.clear
         };
-        if table.reads_headers() {
-            client_lines::settle(request);
-        }
-        let path = request.head.uri.path();
-        let path = path::routing_path(path).map_err(|_| ErrorKind::BadRequest)?;
-        let subject = Subject {
-            host: &host,
-            path: &path,
-            method: &request.head.method,
-            headers: &request.head.headers,
-            query: request.head.uri.query(),
-            client: exchange.client_ip(),
-        };
-        let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
-        route.handler.scopes.enter(&exchange);
-        let service = Arc::clone(&route.handler.service);
-        if !service.takes_lines() {
-            client_lines::settle(request);
-        }
-        Ok(service)
+        take(table, &host, request)
     }
+}
+
+/// Finds the service of a request for `host`. Whoever looks at the request's
+/// headers gets what tells about the client among them.
+fn take(
+    table: &RoutingTable<Target>,
+    host: &str,
+    request: &mut Request,
+) -> Result<SharedService, ErrorKind> {
+    if table.reads_headers() {
+        client_lines::settle(request);
+    }
+    let path = request.head.uri.path();
+    let path = path::routing_path(path).map_err(|_| ErrorKind::BadRequest)?;
+    let subject = Subject {
+        host,
+        path: &path,
+        method: &request.head.method,
+        headers: &request.head.headers,
+        query: request.head.uri.query(),
+        client: request.exchange.client_ip(),
+    };
+    let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
+    route.handler.scopes.enter(&request.exchange);
+    let service = Arc::clone(&route.handler.service);
+    if !service.takes_lines() {
+        client_lines::settle(request);
+    }
+    Ok(service)
 }
 
 impl HttpService for Dispatch {
@@ -188,5 +199,66 @@ impl HttpService for Dispatch {
 
     fn start(&self, _this: &SharedService, request: Request) -> ResponseFuture<'static> {
         self.dispatch(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing;
+    use crate::routing::Route;
+    use crate::rule::{self, Syntax};
+
+    /// Says what it takes, and is never called.
+    #[derive(Debug)]
+    struct Taker(bool);
+
+    impl HttpService for Taker {
+        fn call<'a>(&'a self, _request: Request) -> ResponseFuture<'a> {
+            unreachable!("these tests only look for services")
+        }
+
+        fn takes_lines(&self) -> bool {
+            self.0
+        }
+    }
+
+    fn table(text: &str, takes_lines: bool) -> RoutingTable<Target> {
+        RoutingTable::new(vec![Route {
+            name: "a".into(),
+            priority: 1,
+            rank: 0,
+            rule: rule::parse(text, Syntax::V3).unwrap().into(),
+            handler: Target {
+                service: Arc::new(Taker(takes_lines)),
+                scopes: Arc::default(),
+            },
+        }])
+    }
+
+    #[test]
+    fn only_who_looks_at_no_header_is_spared_those_about_the_client() {
+        let cases = [
+            ("Host(`a.example`)", true, false),
+            ("Host(`a.example`)", false, true),
+            (
+                "Host(`a.example`) && Header(`X-Real-Ip`, `192.0.2.7`)",
+                true,
+                true,
+            ),
+            (
+                "PathPrefix(`/`) && !HeaderRegexp(`X-Forwarded-Proto`, `s$`)",
+                true,
+                true,
+            ),
+        ];
+        for (rule, takes_lines, is_settled) in cases {
+            let mut request = testing::request("GET", "/");
+            forwarded::enter(&mut request, &HeaderValue::from_static("node1"));
+            assert!(take(&table(rule, takes_lines), "a.example", &mut request).is_ok());
+            let headers = &request.head.headers;
+            assert_eq!(headers.contains_key("x-real-ip"), is_settled, "{rule}");
+            assert_eq!(request.exchange.lines.borrow().is_none(), is_settled);
+        }
     }
 }
