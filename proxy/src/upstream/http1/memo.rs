@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 
 use ::http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use bytes::Bytes;
 
 /// Lines that each worker knows.
 const SLOTS: usize = 64;
@@ -39,7 +38,7 @@ struct Known {
 /// Reads the fields at the beginning of `bytes`, up to the empty line. Calls
 /// `note` for each of them. How long they are, or nothing unless all is plain.
 pub(super) fn fields(
-    bytes: &Bytes,
+    bytes: &[u8],
     from: usize,
     most: usize,
     headers: &mut HeaderMap,
@@ -53,7 +52,7 @@ pub(super) fn fields(
             if rest.starts_with(b"\r\n") {
                 return Some(at + 2);
             }
-            let (length, name, value) = read(slots, bytes, rest)?;
+            let (length, name, value) = read(slots, rest)?;
             note(&name, &value);
             headers.append(name, value);
             at += length;
@@ -71,12 +70,8 @@ fn place(rest: &[u8]) -> Option<usize> {
     usize::try_from(hash >> 26).ok()
 }
 
-/// Reads the line at the beginning of `rest`, which is a part of `bytes`.
-fn read(
-    slots: &mut [Slot],
-    bytes: &Bytes,
-    rest: &[u8],
-) -> Option<(usize, HeaderName, HeaderValue)> {
+/// Reads the line at the beginning of `rest`.
+fn read(slots: &mut [Slot], rest: &[u8]) -> Option<(usize, HeaderName, HeaderValue)> {
     let place = place(rest)?;
     // Two lines of one head may fall into one place.
     let places = [place, place ^ 1];
@@ -94,29 +89,28 @@ fn read(
     let text = line.strip_suffix(b"\r\n")?;
     let (name, value) = text.split_at_checked(memchr::memchr(b':', text)?)?;
     let name = HeaderName::from_bytes(name).ok()?;
-    let value = trim(value.strip_prefix(b":")?);
-    let shared = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
+    let value = HeaderValue::from_bytes(trim(value.strip_prefix(b":")?)).ok()?;
     if length <= LONGEST && name != SET_COOKIE {
         for place in places {
-            if slots.get_mut(place)?.learn(line, &name, value) {
+            if slots.get_mut(place)?.learn(line, &name, &value) {
                 break;
             }
         }
     }
-    Some((length, name, shared))
+    Some((length, name, value))
 }
 
 impl Slot {
     /// Keeps a line, if what is here has not been seen for a while.
-    fn learn(&mut self, line: &[u8], name: &HeaderName, value: &[u8]) -> bool {
+    fn learn(&mut self, line: &[u8], name: &HeaderName, value: &HeaderValue) -> bool {
         self.misses = self.misses.saturating_add(1);
         let is_free = self.known.is_none() || self.misses >= STUBBORN;
-        if is_free && let Ok(value) = HeaderValue::from_bytes(value) {
+        if is_free {
             self.misses = 0;
             self.known = Some(Known {
                 line: line.into(),
                 name: name.clone(),
-                value,
+                value: value.clone(),
             });
         }
         is_free
@@ -138,7 +132,7 @@ mod tests {
     fn parsed(text: &str) -> Option<(usize, Vec<(String, String)>)> {
         let mut headers = HeaderMap::new();
         let mut names = 0;
-        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let bytes = text.as_bytes();
         let length = fields(&bytes, 0, 4, &mut headers, |_, _| names += 1)?;
         assert_eq!(names, headers.len());
         let shown = headers.iter().map(|(name, value)| {
