@@ -212,7 +212,7 @@ impl Upstream {
         if self.takes_http2(is_upgrade) {
             return Ok(match http2::open(shared).await? {
                 Opened::Http1(connection) => connection.map(Carrier::Http1),
-                _ => None,
+                Opened::Multiplexed => None,
             });
         }
         let dialed = dial::dial(shared, true).await;

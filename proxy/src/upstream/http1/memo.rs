@@ -133,7 +133,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let mut names = 0;
         let bytes = text.as_bytes();
-        let length = fields(&bytes, 0, 4, &mut headers, |_, _| names += 1)?;
+        let length = fields(bytes, 0, 4, &mut headers, |_, _| names += 1)?;
         assert_eq!(names, headers.len());
         let shown = headers.iter().map(|(name, value)| {
             let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
