@@ -5,13 +5,11 @@
 //! cannot have reached the application is tried again before the client hears of
 //! it. It knows neither middlewares nor where its servers come from.
 
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ::http::Uri;
 use ::http::header::{HOST, UPGRADE};
-use futures_util::FutureExt;
 use smallvec::SmallVec;
 use tidegate_shared::report::Chain;
 use tokio::time::timeout;
@@ -55,49 +53,42 @@ impl LoadBalancer {
 
     /// Sends a prepared request until a server answers or there is no point in
     /// going on.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn would keep room for two requests"
-    )]
-    fn forward(
-        &self,
-        mut request: Request,
-    ) -> impl Future<Output = Result<Response, ProxyError>> + '_ {
-        async move {
-            let exchange = Rc::clone(&request.exchange);
-            let mut trial = Trial::new();
-            loop {
-                let slot = match self.acquire(&exchange, &trial.failed) {
-                    Ok(Acquire::Slot(slot)) => Ok(slot),
-                    // Boxed: most requests don't wait.
-                    Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&exchange, waiter)).await,
-                    Err(refusal) => Err(refused(refusal)),
-                };
-                // Nobody else is left: the failure tells more than that.
-                let slot = slot.map_err(|error| trial.last_error.take().unwrap_or(error))?;
-                let endpoint = slot.server().target();
-                let original = self.address(&mut request, &endpoint)?;
-                let clock = exchange.origin_clock();
-                let failure = match endpoint.upstream.send(request, trial.reuse).await {
-                    Ok(answer) => {
-                        exchange.note_origin(&answer.response, clock);
-                        return Ok(deliver(answer, slot));
-                    }
-                    Err(failure) => failure,
-                };
-                debug!(
-                    service = %self.settings.name,
-                    server = %slot.server().id(),
-                    error = %Chain(&failure.error),
-                    "Request to a server failed"
-                );
-                request = trial.judge(failure, slot.server().key())?;
-                if let Some(original) = original {
-                    // The next server has a base path of its own.
-                    request.head.uri = original;
+    async fn forward(&self, request: &mut Request) -> Result<Response, ProxyError> {
+        let mut trial = Trial::new();
+        loop {
+            let slot = match self.acquire(&request.exchange, &trial.failed) {
+                Ok(Acquire::Slot(slot)) => Ok(slot),
+                // Boxed: most requests don't wait.
+                Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&request.exchange, waiter)).await,
+                Err(refusal) => Err(refused(refusal)),
+            };
+            // Nobody else is left: the failure tells more than that.
+            let slot = slot.map_err(|error| trial.last_error.take().unwrap_or(error))?;
+            let endpoint = slot.server().target();
+            let original = self.address(request, &endpoint)?;
+            let clock = request.exchange.origin_clock();
+            let failure = match endpoint.upstream.send(request, trial.reuse).await {
+                Ok(answer) => {
+                    request.exchange.note_origin(&answer.response, clock);
+                    return Ok(deliver(answer, slot));
                 }
-                exchange.retries.set(exchange.retries.get() + 1);
+                Err(failure) => failure,
+            };
+            debug!(
+                service = %self.settings.name,
+                server = %slot.server().id(),
+                error = %Chain(&failure.error),
+                "Request to a server failed"
+            );
+            trial.judge(failure, request, slot.server().key())?;
+            if let Some(original) = original {
+                // The next server has a base path of its own.
+                request.head.uri = *original;
             }
+            request
+                .exchange
+                .retries
+                .set(request.exchange.retries.get() + 1);
         }
     }
 
@@ -138,7 +129,7 @@ impl LoadBalancer {
         &self,
         request: &mut Request,
         endpoint: &Endpoint,
-    ) -> Result<Option<Uri>, ProxyError> {
+    ) -> Result<Option<Box<Uri>>, ProxyError> {
         *request.exchange.server.borrow_mut() = Some(Arc::clone(&endpoint.url));
         let url = endpoint.upstream.url();
         if !self.settings.pass_host_header {
@@ -147,7 +138,7 @@ impl LoadBalancer {
         if !endpoint.preserve_path || url.base_path().is_empty() {
             return Ok(None);
         }
-        let original = request.head.uri.clone();
+        let original = Box::new(request.head.uri.clone());
         let path = format!("{}{}", url.base_path(), target::path(&request.head));
         target::set_path(&mut request.head, &path)?;
         Ok(Some(original))
@@ -172,13 +163,18 @@ impl Trial {
         }
     }
 
-    /// Decides on a failure at one server: the request to try again, or the end.
-    fn judge(&mut self, failure: Failure, server: ServerKey) -> Result<Request, ProxyError> {
-        let Failure { error, request } = failure;
+    /// Decides on a failure at one server: to try `request` again, or the end.
+    fn judge(
+        &mut self,
+        failure: Failure,
+        request: &Request,
+        server: ServerKey,
+    ) -> Result<(), ProxyError> {
+        let Failure { error, is_whole } = failure;
         self.attempts += 1;
-        let Some(request) = request.filter(|_| self.attempts < MAX_ATTEMPTS) else {
+        if !is_whole || self.attempts >= MAX_ATTEMPTS {
             return Err(error);
-        };
+        }
         match error.retry {
             Retry::Always => self.failed.push(server),
             // An old connection that died says nothing about its server.
@@ -188,7 +184,7 @@ impl Trial {
             Retry::Idempotent | Retry::Never => return Err(error),
         }
         self.last_error = Some(error);
-        Ok(*request)
+        Ok(())
     }
 }
 
@@ -196,8 +192,11 @@ impl HttpService for LoadBalancer {
     fn call<'a>(&'a self, mut request: Request) -> ResponseFuture<'a> {
         *request.exchange.service.borrow_mut() = Some(Arc::clone(&self.settings.name));
         prepare(&mut request);
-        let answer = self.forward(request);
-        Box::pin(answer.map(|answer| answer.unwrap_or_else(|error| respond::error(&error))))
+        // The one place where the request stays until its end.
+        Box::pin(async move {
+            let answer = self.forward(&mut request).await;
+            answer.unwrap_or_else(|error| respond::error(&error))
+        })
     }
 
     fn takes_lines(&self) -> bool {

@@ -28,15 +28,16 @@ pub use request::is_idempotent;
 pub use transport::{Transport, TransportError};
 pub use tunnel::Tunnel;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use self::http1::Connection;
+use self::http1::{Connection, Lost};
 use self::http2::{Opened, Stream};
 use self::request::prepare;
 use self::shared::Shared;
 use self::tunnel::Wish;
-use crate::http::{ErrorKind, ProxyError, Request, Response};
+use crate::http::{Body, ErrorKind, ProxyError, Request, Response};
 use ::http::Method;
 use http_body::Body as _;
 
@@ -76,9 +77,9 @@ pub struct Answer {
 pub struct Failure {
     /// What happened, and whether the request may be sent again.
     pub error: ProxyError,
-    /// The request as it came, if nothing of its body is gone and nothing was
-    /// answered. Always there after a failure to connect.
-    pub request: Option<Box<Request>>,
+    /// Whether the request is as it came: nothing of its body is gone and
+    /// nothing was answered. Always so after a failure to connect.
+    pub is_whole: bool,
 }
 
 /// Connections to a server since the process started.
@@ -145,88 +146,85 @@ impl Upstream {
     }
 
     /// Sends `request` and waits for the head of the response. Its target is
-    /// what the server is to see, its Host header too. Dropping the future
+    /// what the server is to see, its Host header too. What is left of it is
+    /// worth something only to a [`Failure`] that says so. Dropping the future
     /// gives the request up and closes its connection.
-    pub async fn send(&self, mut request: Request, reuse: Reuse) -> Result<Answer, Failure> {
+    pub async fn send(&self, request: &mut Request, reuse: Reuse) -> Result<Answer, Failure> {
         if request.head.method == Method::CONNECT {
-            let error = ErrorKind::NotImplemented.into();
-            return Err(Failure::new(error, Some(request)));
+            return Err(Failure::whole(ErrorKind::NotImplemented.into()));
         }
         let wish = Wish::of(&request.head);
         let mut stale = 0;
         loop {
             let is_fresh = reuse == Reuse::Forbidden || stale >= MAX_STALE;
-            let carrier = self.carrier(&request, wish.is_some(), is_fresh);
-            let carrier = match carrier.await {
-                Ok(carrier) => carrier,
-                Err(error) => return Err(Failure::new(error, Some(request))),
+            let carrier = match self.at_hand(request, wish.is_some(), is_fresh) {
+                Some(carrier) => carrier,
+                // Boxed: handshakes are rare, and their state is large.
+                None => match Box::pin(self.open(wish.is_some())).await {
+                    Ok(Some(carrier)) => carrier,
+                    Ok(None) => continue,
+                    Err(error) => return Err(Failure::whole(error)),
+                },
             };
             let can_repeat = carrier.is_reused() && !is_fresh;
             if carrier.is_reused() {
                 self.shared.count(|counters| &counters.reused);
             }
-            let (unsent, is_stale) = match carrier {
+            let answer = match carrier {
                 Carrier::Http1(connection) => {
-                    match http1::exchange(connection, &mut request, wish.as_ref()).await {
-                        Ok(answer) => return Ok(answer),
-                        Err(lost) => {
-                            let unsent = lost.is_whole.then_some(request);
-                            (Failure::new(lost.error, unsent), lost.is_stale)
-                        }
-                    }
+                    http1::exchange(connection, request, wish.as_ref()).await
                 }
-                Carrier::Http2(stream) => match over_http2(stream, request, &self.shared).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(broken) => broken,
-                },
+                Carrier::Http2(stream) => Box::pin(over_http2(stream, request, &self.shared)).await,
             };
-            match unsent.request {
+            match answer {
+                Ok(answer) => return Ok(answer),
                 // It was closed under our hands, and the request never left them.
-                Some(whole) if is_stale && can_repeat => {
-                    request = *whole;
-                    stale += 1;
-                }
-                _ => return Err(unsent),
+                Err(lost) if lost.is_whole && lost.is_stale && can_repeat => stale += 1,
+                Err(Lost {
+                    error, is_whole, ..
+                }) => return Err(Failure { error, is_whole }),
             }
         }
     }
 
-    async fn carrier(
-        &self,
-        request: &Request,
-        is_upgrade: bool,
-        is_fresh: bool,
-    ) -> Result<Carrier, ProxyError> {
+    /// What can carry a request at once.
+    fn at_hand(&self, request: &Request, is_upgrade: bool, is_fresh: bool) -> Option<Carrier> {
         let shared = &self.shared;
-        while !is_upgrade && shared.may_speak_http2() {
-            if let Some(stream) = http2::stream(shared, is_fresh) {
-                return Ok(Carrier::Http2(stream));
-            }
-            if let Opened::Http1(Some(connection)) = Box::pin(http2::open(shared)).await? {
-                return Ok(Carrier::Http1(connection));
-            }
+        if self.takes_http2(is_upgrade) {
+            return http2::stream(shared, is_fresh).map(Carrier::Http2);
         }
-        if !is_fresh {
-            // A body that was sent is gone: such a request can't be repeated
-            // either, whatever its method.
-            let can_repeat = is_idempotent(&request.head) && request.body.is_end_stream();
-            if let Some(connection) = pool::take(shared, can_repeat) {
-                return Ok(Carrier::Http1(connection));
-            }
+        if is_fresh {
+            return None;
         }
-        Box::pin(self.open()).await.map(Carrier::Http1)
+        // A body that was sent is gone: such a request can't be repeated
+        // either, whatever its method.
+        let can_repeat = is_idempotent(&request.head) && request.body.is_end_stream();
+        pool::take(shared, can_repeat).map(Carrier::Http1)
     }
 
-    /// Opens an HTTP/1.1 connection. Boxed by its caller: TLS handshakes are
-    /// rare, and their state is large.
-    async fn open(&self) -> Result<Connection, ProxyError> {
+    fn takes_http2(&self, is_upgrade: bool) -> bool {
+        !is_upgrade && self.shared.may_speak_http2()
+    }
+
+    /// Opens a connection. It carries HTTP/2 streams, or else is returned,
+    /// unless another request has taken it.
+    async fn open(&self, is_upgrade: bool) -> Result<Option<Carrier>, ProxyError> {
         let shared = &self.shared;
+        if self.takes_http2(is_upgrade) {
+            return Ok(match http2::open(shared).await? {
+                Opened::Http1(connection) => connection.map(Carrier::Http1),
+                Opened::Multiplexed => None,
+            });
+        }
         let dialed = dial::dial(shared, true).await;
         shared.count(|counters| match dialed {
             Ok(_) => &counters.opened,
             Err(_) => &counters.failed,
         });
-        dialed.map(|(wire, _)| Connection::new(wire, Arc::clone(shared)))
+        dialed.map(|(wire, _)| {
+            let connection = Connection::new(wire, Arc::clone(shared));
+            Some(Carrier::Http1(connection))
+        })
     }
 }
 
@@ -237,10 +235,10 @@ impl Drop for Upstream {
 }
 
 impl Failure {
-    fn new(error: ProxyError, request: Option<Request>) -> Self {
+    fn whole(error: ProxyError) -> Self {
         Self {
             error,
-            request: request.map(Box::new),
+            is_whole: true,
         }
     }
 }
@@ -254,24 +252,53 @@ impl Carrier {
     }
 }
 
-/// The failure comes with whether the connection was dead before the request
-/// came to it.
 async fn over_http2(
     stream: Stream,
-    request: Request,
+    request: &mut Request,
     shared: &Shared,
-) -> Result<Answer, (Failure, bool)> {
-    let (prepared, kept) = prepare(request, &shared.url)
-        .map_err(|(error, request)| (Failure::new(error, Some(*request)), false))?;
+) -> Result<Answer, Lost> {
+    let (prepared, kept) = prepare(take(request), &shared.url).map_err(|(error, whole)| {
+        *request = *whole;
+        Lost {
+            error,
+            is_stale: false,
+            is_whole: true,
+        }
+    })?;
     let limit = shared.transport.header_timeout;
     let response = match stream.exchange(prepared, limit).await {
         Ok(response) => response,
-        Err(lost) => return Err((Failure::new(lost.error, kept.restore()), lost.is_stale)),
+        Err(lost) => {
+            let restored = kept.restore();
+            let is_whole = restored.is_some();
+            if let Some(restored) = restored {
+                *request = restored;
+            }
+            return Err(Lost {
+                error: lost.error,
+                is_stale: lost.is_stale,
+                is_whole,
+            });
+        }
     };
-    let response = response::from_http2(response, stream, kept.method(), kept.sending())
-        .map_err(|error| (Failure::new(error, None), false))?;
+    let response = response::from_http2(response, stream, kept.method(), kept.sending());
+    let response = response.map_err(|error| Lost {
+        error,
+        is_stale: false,
+        is_whole: false,
+    })?;
     Ok(Answer {
         response,
         upgraded: None,
     })
+}
+
+/// The request, in whose place an empty one stays.
+fn take(request: &mut Request) -> Request {
+    let (head, ()) = ::http::Request::new(()).into_parts();
+    Request {
+        head: std::mem::replace(&mut request.head, head),
+        body: std::mem::replace(&mut request.body, Body::empty()),
+        exchange: Rc::clone(&request.exchange),
+    }
 }

@@ -4,12 +4,15 @@
 //! has the whole body. What a failure means for a retry is decided here: from
 //! whether a byte went out, and whether one came back.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use ::http::StatusCode;
 use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::super::Answer;
@@ -22,14 +25,20 @@ use super::outbound::{Outbound, Stop};
 use super::{Connection, body};
 use crate::http::{Body, ErrorKind, ProxyError, Request, Response, Retry};
 
-/// What is read at once of a head, and at first of the body behind it.
-const HEAD_READ: usize = 8 * 1024;
+/// Most that is read at once of a head and the body behind it.
+const HEAD_READ: usize = 16 * 1024;
 
 /// Largest head of a response.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Most interim responses before the final one.
 const MAX_INTERIM: u32 = 16;
+
+thread_local! {
+    /// Where answers are read to: always the same memory, which stays in the
+    /// processor's cache. Only what is left of them behind a head is copied.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A request that brought no response.
 pub(in super::super) struct Lost {
@@ -56,31 +65,37 @@ impl From<ProxyError> for Trouble {
 
 /// Sends `request` and waits for the head of the response. The request loses
 /// its body, its headers or both, unless [`Lost`] says that it is whole.
-pub(in super::super) async fn exchange(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would keep room for two connections"
+)]
+pub(in super::super) fn exchange<'a>(
     mut connection: Connection,
-    request: &mut Request,
-    wish: Option<&Wish>,
-) -> Result<Answer, Lost> {
-    let mut call = Call {
-        outbound: Outbound::new(request),
-        limit: HeadLimit::new(connection.shared.transport.header_timeout),
-        search: Search::default(),
-        rest: Bytes::new(),
-        interim: 0,
-        is_begun: false,
-        is_answered: false,
-        broken: None,
-    };
-    let outcome = poll_fn(|cx| call.poll(cx, &mut connection, request)).await;
-    match outcome {
-        Ok(head) => call
-            .answer(&head, connection, request, wish)
-            .map_err(|error| Lost {
-                error,
-                is_stale: false,
-                is_whole: false,
-            }),
-        Err(trouble) => Err(call.lost(trouble, &connection)),
+    request: &'a mut Request,
+    wish: Option<&'a Wish>,
+) -> impl Future<Output = Result<Answer, Lost>> + 'a {
+    async move {
+        let mut call = Call {
+            outbound: Outbound::new(request),
+            limit: HeadLimit::new(connection.shared.transport.header_timeout),
+            search: Search::default(),
+            rest: Bytes::new(),
+            interim: 0,
+            is_begun: false,
+            is_answered: false,
+            broken: None,
+        };
+        let outcome = poll_fn(|cx| call.poll(cx, &mut connection, request)).await;
+        match outcome {
+            Ok(head) => call
+                .answer(&head, connection, request, wish)
+                .map_err(|error| Lost {
+                    error,
+                    is_stale: false,
+                    is_whole: false,
+                }),
+            Err(trouble) => Err(call.lost(trouble, &connection)),
+        }
     }
 }
 
@@ -107,9 +122,8 @@ impl Call {
         loop {
             self.send(cx, connection, request)?;
             let interim = self.interim;
-            while let Poll::Ready(read) = self.poll_read(cx, connection) {
-                read.map_err(Trouble::Cut)?;
-                if let Some(head) = self.look(connection, request)? {
+            while let Poll::Ready(head) = self.poll_read(cx, connection, request) {
+                if let Some(head) = head? {
                     return Poll::Ready(Ok(head));
                 }
             }
@@ -163,38 +177,73 @@ impl Call {
         }
     }
 
+    /// Reads once. There may be a final head then.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-    ) -> Poll<io::Result<()>> {
-        let room = connection.buffer.len().max(HEAD_READ);
-        connection.poll_fill(cx, room).map(|count| match count? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => {
-                self.is_answered = true;
-                Ok(())
+        request: &mut Request,
+    ) -> Poll<Result<Option<Head>, Trouble>> {
+        let Connection { wire, buffer, .. } = connection;
+        ready!(wire.poll_readable(cx)).map_err(Trouble::Cut)?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(HEAD_READ, 0);
+            let mut read = ReadBuf::new(scratch);
+            ready!(Pin::new(wire).poll_read(cx, &mut read)).map_err(Trouble::Cut)?;
+            let fresh = read.filled();
+            if fresh.is_empty() {
+                let end = io::ErrorKind::UnexpectedEof.into();
+                return Poll::Ready(Err(Trouble::Cut(end)));
             }
+            self.is_answered = true;
+            Poll::Ready(Ok(self.take(buffer, fresh, request)?))
         })
     }
 
-    /// Looks for a final head in what was read.
-    fn look(
+    /// Looks for a final head in what was read: `kept` before, `fresh` now.
+    fn take(
         &mut self,
-        connection: &mut Connection,
+        kept: &mut BytesMut,
+        fresh: &[u8],
         request: &mut Request,
     ) -> Result<Option<Head>, ProxyError> {
-        if !self.search.is_due(&connection.buffer) {
-            return in_bounds(&connection.buffer);
+        if kept.is_empty() {
+            let (head, used) = self.look(fresh, request)?;
+            let rest = fresh.get(used..).unwrap_or_default();
+            match head {
+                Some(_) => self.rest = Bytes::copy_from_slice(rest),
+                None => kept.extend_from_slice(rest),
+            }
+            return Ok(head);
         }
-        let mut bytes = std::mem::take(&mut connection.buffer).freeze();
+        kept.extend_from_slice(fresh);
+        let (head, used) = self.look(kept, request)?;
+        kept.advance(used);
+        if head.is_some() {
+            self.rest = std::mem::take(kept).freeze();
+        }
+        Ok(head)
+    }
+
+    /// Looks for a final head in `bytes`. How many of them are used up comes
+    /// with it.
+    fn look(
+        &mut self,
+        bytes: &[u8],
+        request: &mut Request,
+    ) -> Result<(Option<Head>, usize), ProxyError> {
+        let mut used = 0;
+        let mut left = bytes;
+        if !self.search.is_due(bytes) {
+            return in_bounds(bytes).map(|()| (None, 0));
+        }
         // The request will not be sent again: there is an answer to it.
-        while let Some(head) = head::parse(&bytes, &mut request.head.headers)? {
-            bytes.advance(head.length);
+        while let Some(head) = head::parse(left, &mut request.head.headers)? {
+            used += head.length;
+            left = bytes.get(used..).unwrap_or_default();
             let is_final = !head.status.is_informational();
             if is_final || head.status == StatusCode::SWITCHING_PROTOCOLS {
-                self.rest = bytes;
-                return Ok(Some(head));
+                return Ok((Some(head), used));
             }
             self.search = Search::default();
             self.interim += 1;
@@ -205,12 +254,7 @@ impl Call {
                 self.outbound.release();
             }
         }
-        if !bytes.is_empty() {
-            connection.buffer = bytes
-                .try_into_mut()
-                .unwrap_or_else(|bytes| BytesMut::from(bytes.as_ref()));
-        }
-        in_bounds(&connection.buffer)
+        in_bounds(left).map(|()| (None, used))
     }
 
     fn answer(
@@ -280,11 +324,11 @@ impl Call {
     }
 }
 
-fn in_bounds(buffer: &BytesMut) -> Result<Option<Head>, ProxyError> {
-    if buffer.len() >= MAX_HEAD {
+fn in_bounds(unread: &[u8]) -> Result<(), ProxyError> {
+    if unread.len() >= MAX_HEAD {
         return Err(bad("the head is too large"));
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Spares a head that comes in small pieces from being read from the beginning

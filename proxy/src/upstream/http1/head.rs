@@ -1,6 +1,6 @@
 //! The head of a response, and what it says of the body and the connection.
 //!
-//! Header values are slices of what was read. Framing that two readers could
+//! Takes nothing of what it reads along but copies. Framing that two readers could
 //! read differently is refused (RFC 9112 §6.3), or made unmistakable; and a
 //! server that is confused about it isn't trusted with another request.
 
@@ -11,7 +11,6 @@ use ::http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use ::http::{Method, StatusCode};
-use bytes::Bytes;
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
 
@@ -89,7 +88,7 @@ impl Seen {
 
 /// Takes the head that `bytes` begins with apart, into `headers`, whose old
 /// content goes; absent when there is more to come.
-pub(super) fn parse(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
+pub(super) fn parse(bytes: &[u8], headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
     match parse_usual(bytes, headers) {
         Some(head) => Ok(Some(head)),
         None => parse_any(bytes, headers),
@@ -97,7 +96,7 @@ pub(super) fn parse(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Hea
 }
 
 /// The head of a usual response, which is nearly every one.
-fn parse_usual(bytes: &Bytes, headers: &mut HeaderMap) -> Option<Head> {
+fn parse_usual(bytes: &[u8], headers: &mut HeaderMap) -> Option<Head> {
     let (status, length) = match bytes.strip_prefix(b"HTTP/1.1 ")? {
         rest if rest.starts_with(b"200 OK\r\n") => (StatusCode::OK, 17),
         rest => {
@@ -126,7 +125,7 @@ fn parse_usual(bytes: &Bytes, headers: &mut HeaderMap) -> Option<Head> {
     })
 }
 
-fn parse_any(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
+fn parse_any(bytes: &[u8], headers: &mut HeaderMap) -> Result<Option<Head>, ProxyError> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -137,7 +136,7 @@ fn parse_any(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, Pro
     };
     let code = parsed.code.unwrap_or_default();
     let status = StatusCode::from_u16(code).map_err(|_| bad("a status that is none"))?;
-    let seen = fill(headers, parsed.headers, bytes)?;
+    let seen = fill(headers, parsed.headers)?;
     let reason = parsed.reason.unwrap_or_default();
     let is_usual = status.canonical_reason() == Some(reason);
     Ok(Some(Head {
@@ -151,17 +150,13 @@ fn parse_any(bytes: &Bytes, headers: &mut HeaderMap) -> Result<Option<Head>, Pro
     }))
 }
 
-fn fill(
-    headers: &mut HeaderMap,
-    parsed: &[httparse::Header<'_>],
-    bytes: &Bytes,
-) -> Result<Seen, ProxyError> {
+fn fill(headers: &mut HeaderMap, parsed: &[httparse::Header<'_>]) -> Result<Seen, ProxyError> {
     let mut seen = Seen::default();
     headers.clear();
     headers.reserve(parsed.len());
     for header in parsed {
         let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value));
+        let value = HeaderValue::from_bytes(header.value);
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(bad("a header that is none"));
         };
@@ -259,8 +254,7 @@ mod tests {
     fn parsed(text: &str) -> Result<Option<(Head, HeaderMap)>, ProxyError> {
         let mut headers = HeaderMap::new();
         headers.insert("old", HeaderValue::from_static("x"));
-        let bytes = Bytes::copy_from_slice(text.as_bytes());
-        Ok(parse(&bytes, &mut headers)?.map(|head| (head, headers)))
+        Ok(parse(text.as_bytes(), &mut headers)?.map(|head| (head, headers)))
     }
 
     /// The framing, and whether the connection may be used again.

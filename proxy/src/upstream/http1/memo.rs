@@ -17,7 +17,7 @@ thread_local! {
 /// line. Calls `note` for each of them, which tells whether it is to be kept.
 /// Where they end, or nothing unless all is plain.
 pub(super) fn fields(
-    bytes: &Bytes,
+    bytes: &[u8],
     from: usize,
     most: usize,
     headers: &mut HeaderMap,
@@ -30,8 +30,7 @@ pub(super) fn fields(
         Some(())
     };
     let fields = bytes.get(from..)?;
-    let share = |value: &[u8]| bytes.slice_ref(value);
     KNOWN
-        .with_borrow_mut(|known| known.fields(fields, most, share, take))
+        .with_borrow_mut(|known| known.fields(fields, most, Bytes::copy_from_slice, take))
         .map(|length| from + length)
 }

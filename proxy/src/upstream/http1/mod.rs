@@ -15,18 +15,15 @@ mod memo;
 mod outbound;
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(super) use self::encode::has_usually_a_body;
-pub(super) use self::exchange::exchange;
+pub(super) use self::exchange::{Lost, exchange};
 use super::shared::Shared;
 use super::spare::Spare;
 use super::wire::Wire;
@@ -136,15 +133,5 @@ impl Connection {
     /// Counts it as idle no more.
     pub(super) fn wake(&mut self) {
         self.shared.wake();
-    }
-
-    /// Reads once, in the end at least a byte unless the server has closed. At
-    /// most about `room` bytes, for which memory is taken when they are there.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        ready!(self.wire.poll_readable(cx))?;
-        if self.buffer.capacity() == self.buffer.len() {
-            self.buffer.reserve(room);
-        }
-        pin!(self.wire.read_buf(&mut self.buffer)).poll(cx)
     }
 }

@@ -34,7 +34,8 @@ thread_local! {
 /// What is on its way to the server.
 pub(super) struct Outbound {
     framing: Framing,
-    queue: SmallVec<[Bytes; 3]>,
+    /// Mostly empty, for heads and small bodies are written at once.
+    queue: Vec<Bytes>,
     announced: Vec<HeaderName>,
     hold: Option<Hold>,
     /// Whether anything of the body is gone.
@@ -65,7 +66,7 @@ impl Outbound {
         let is_empty = request.body.is_end_stream();
         Self {
             framing: Framing::Empty,
-            queue: SmallVec::new(),
+            queue: Vec::new(),
             announced: Vec::new(),
             hold: (!is_empty && encode::expects_continue(&request.head)).then(Hold::new),
             is_touched: false,

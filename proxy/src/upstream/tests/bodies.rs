@@ -34,7 +34,7 @@ async fn answers_are_the_same_however_they_are_cut() {
         for answer in answers {
             for at in 0..answer.len() {
                 let client = async {
-                    let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                    let answer = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
                     assert_eq!(text(answer).await.unwrap(), "hello");
                 };
                 let serve = async {
@@ -80,7 +80,7 @@ async fn an_echo_flows_both_ways_at_once() {
         };
         let client = async {
             let request = request("POST", "/", body);
-            let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+            let answer = upstream.send_owned(request, Reuse::Allowed).await.unwrap();
             text(answer).await.unwrap().len()
         };
         let (got, ()) = tokio::join!(client, serve);
@@ -271,7 +271,7 @@ async fn pieces_of_a_big_body_grow_while_there_is_budget() {
         let read = async {
             let mut kept = Vec::new();
             for _ in 0..10 {
-                let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
                 let mut body = answer.response.into_body();
                 assert_eq!(body.size_hint().exact(), Some(BIG as u64));
                 kept.push((large_piece(&mut body).await, body));

@@ -12,7 +12,7 @@ async fn a_connection_is_used_again() {
         let (server, upstream) = Server::start_with_upstream().await;
         let client = async {
             for _ in 0..3 {
-                let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
                 assert_eq!(answer.response.status(), 200);
                 assert_eq!(text(answer).await.unwrap(), "ok");
             }
@@ -155,7 +155,7 @@ async fn responses_without_a_body_free_the_connection_at_once() {
         let client = async {
             for (method, _) in cases {
                 let request = request(method, "/", Body::empty());
-                let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(request, Reuse::Allowed).await.unwrap();
                 assert_eq!(upstream.connections().idle, 1);
                 assert_eq!(text(answer).await.unwrap(), "");
             }
@@ -325,7 +325,7 @@ async fn big_bodies_pass_whole_and_counted() {
         let exchange = Rc::clone(&request.exchange);
         let (got, ()) = tokio::join!(
             async {
-                let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(request, Reuse::Allowed).await.unwrap();
                 let body = answer.response.into_body();
                 assert_eq!(body.size_hint().exact(), Some(SIZE as u64));
                 body.collect().await.unwrap().to_bytes()
@@ -375,7 +375,7 @@ async fn a_refused_connection_may_always_be_retried() {
         let upstream = upstream(&server.url("http"));
         drop(server);
         let failure = upstream
-            .send(post("kept"), Reuse::Allowed)
+            .send_owned(post("kept"), Reuse::Allowed)
             .await
             .unwrap_err();
         assert_eq!(failure.error.kind, ErrorKind::Connect);
@@ -456,7 +456,10 @@ async fn connect_is_not_spoken() {
     local(async {
         let upstream = upstream("http://127.0.0.1:1");
         let request = request("CONNECT", "/", Body::empty());
-        let failure = upstream.send(request, Reuse::Allowed).await.unwrap_err();
+        let failure = upstream
+            .send_owned(request, Reuse::Allowed)
+            .await
+            .unwrap_err();
         assert_eq!(failure.error.kind, ErrorKind::NotImplemented);
     })
     .await;

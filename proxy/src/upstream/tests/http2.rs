@@ -83,7 +83,7 @@ async fn bodies_and_trailers_go_both_ways() {
             tokio::join!(echo, peer.run_out());
         };
         let client = async {
-            let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+            let answer = upstream.send_owned(request, Reuse::Allowed).await.unwrap();
             let collected = answer.response.into_body().collect().await.unwrap();
             assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
             assert_eq!(collected.trailers().unwrap()["x-sent"], "1");
@@ -121,10 +121,10 @@ async fn requests_share_a_connection_up_to_its_limit() {
             tokio::join!(first.run_out(), second.run_out());
         };
         let client = async {
-            let warm = upstream.send(get(), Reuse::Allowed).await.unwrap();
+            let warm = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
             assert_eq!(text(warm).await.unwrap(), "warm");
             let one = || async {
-                let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
                 text(answer).await.unwrap()
             };
             let answers = tokio::join!(one(), one(), one());
@@ -151,7 +151,7 @@ async fn a_burst_waits_for_one_dial() {
             }
         };
         let client = async {
-            let requests = (0..20).map(|_| upstream.send(get(), Reuse::Allowed));
+            let requests = (0..20).map(|_| upstream.send_owned(get(), Reuse::Allowed));
             for answer in futures_util::future::join_all(requests).await {
                 assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
             }
@@ -164,7 +164,7 @@ async fn a_burst_waits_for_one_dial() {
 
         drop(server);
         let upstream = start().await.1;
-        let requests = (0..5).map(|_| upstream.send(post("x"), Reuse::Allowed));
+        let requests = (0..5).map(|_| upstream.send_owned(post("x"), Reuse::Allowed));
         for answer in futures_util::future::join_all(requests).await {
             let failure = answer.unwrap_err();
             assert_eq!(failure.error.kind, ErrorKind::Connect);
@@ -191,7 +191,10 @@ async fn a_goaway_is_heeded() {
         };
         let client = async {
             for expected in ["first", "second"] {
-                let answer = upstream.send(post("x"), Reuse::Allowed).await.unwrap();
+                let answer = upstream
+                    .send_owned(post("x"), Reuse::Allowed)
+                    .await
+                    .unwrap();
                 assert_eq!(text(answer).await.unwrap(), expected);
                 // Let the notice arrive.
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -220,7 +223,10 @@ async fn what_a_reset_means_for_retries() {
                 peer.run_out().await;
             };
             let client = async {
-                let failure = upstream.send(get(), Reuse::Allowed).await.unwrap_err();
+                let failure = upstream
+                    .send_owned(get(), Reuse::Allowed)
+                    .await
+                    .unwrap_err();
                 assert_eq!(failure.error.kind, ErrorKind::ConnectionLost);
                 assert_eq!(failure.error.retry, retry, "{reason}");
                 assert!(failure.request.is_some());
@@ -244,9 +250,12 @@ async fn a_cut_connection_may_be_tried_again() {
             let (_, _respond) = peer.request().await;
         };
         let client = async {
-            let first = upstream.send(get(), Reuse::Allowed).await.unwrap();
+            let first = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
             assert_eq!(text(first).await.unwrap(), "first");
-            let failure = upstream.send(get(), Reuse::Allowed).await.unwrap_err();
+            let failure = upstream
+                .send_owned(get(), Reuse::Allowed)
+                .await
+                .unwrap_err();
             assert_eq!(failure.error.kind, ErrorKind::ConnectionLost);
             assert_eq!(failure.error.retry, Retry::Idempotent);
             let request = failure.request.unwrap();
@@ -269,7 +278,7 @@ async fn a_bad_host_never_leaves() {
         let serve = async {
             H2Peer::accept(&server, 10).await.run_out().await;
         };
-        let client = upstream.send(request, Reuse::Allowed);
+        let client = upstream.send_owned(request, Reuse::Allowed);
         let failure = tokio::select! {
             () = serve => panic!("the server has ended"),
             answer = client => answer.unwrap_err(),

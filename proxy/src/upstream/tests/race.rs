@@ -101,10 +101,11 @@ async fn a_lost_race_may_be_run_again_if_that_cannot_hurt() {
             let Some(request) = failure.request else {
                 continue;
             };
-            let (answer, head) = tokio::join!(upstream.send(*request, Reuse::Forbidden), async {
-                let mut peer = server.accept().await;
-                peer.answer(OK).await
-            });
+            let (answer, head) =
+                tokio::join!(upstream.send_owned(request, Reuse::Forbidden), async {
+                    let mut peer = server.accept().await;
+                    peer.answer(OK).await
+                });
             assert_eq!(head, "GET / HTTP/1.1\r\nhost: example.org\r\n\r\n");
             assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
         }
@@ -252,7 +253,7 @@ async fn idle_connections_are_closed_in_time() {
 
 /// Opens `count` connections at once, and leaves them idle.
 async fn open_many(server: &Server, upstream: &Upstream, count: usize) -> Vec<Peer> {
-    let requests = (0..count).map(|_| upstream.send(get(), Reuse::Allowed));
+    let requests = (0..count).map(|_| upstream.send_owned(get(), Reuse::Allowed));
     let serve = async {
         let mut peers = Vec::new();
         for _ in 0..count {
@@ -280,7 +281,7 @@ fn on_another_worker(upstream: &Arc<Upstream>, requests: usize) -> std::thread::
             .unwrap();
         runtime.block_on(local(async {
             for _ in 0..requests {
-                let answer = upstream.send(get(), Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(get(), Reuse::Allowed).await.unwrap();
                 assert_eq!(text(answer).await.unwrap(), "ok");
             }
         }));
@@ -366,8 +367,8 @@ async fn idle_connections_are_limited() {
                 peers
             };
             let (one, two, _peers) = tokio::join!(
-                upstream.send(get(), Reuse::Allowed),
-                upstream.send(get(), Reuse::Allowed),
+                upstream.send_owned(get(), Reuse::Allowed),
+                upstream.send_owned(get(), Reuse::Allowed),
                 serve
             );
             text(one.unwrap()).await.unwrap();
@@ -399,7 +400,7 @@ async fn no_race_is_lost_against_a_server_that_closes_after_each_answer() {
                 } else {
                     request("PATCH", "/", Body::empty())
                 };
-                let answer = upstream.send(request, Reuse::Allowed).await.unwrap();
+                let answer = upstream.send_owned(request, Reuse::Allowed).await.unwrap();
                 let _ = text(answer).await;
                 // The server's turn to close.
                 tokio::task::yield_now().await;
@@ -427,8 +428,9 @@ async fn nobody_waits_for_a_connection_to_a_server_that_leaves() {
                 upstream.leave();
                 peer
             };
-            let (answer, _peer) = tokio::join!(upstream.send(post("x"), Reuse::Allowed), leave);
-            for answer in [answer, upstream.send(get(), Reuse::Allowed).await] {
+            let (answer, _peer) =
+                tokio::join!(upstream.send_owned(post("x"), Reuse::Allowed), leave);
+            for answer in [answer, upstream.send_owned(get(), Reuse::Allowed).await] {
                 let failure = answer.unwrap_err();
                 assert_eq!(failure.error.kind, ErrorKind::Connect);
                 assert_eq!(failure.error.retry, Retry::Always);

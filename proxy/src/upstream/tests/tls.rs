@@ -100,10 +100,10 @@ impl TlsServer {
 }
 
 /// Sends `count` requests one after the other.
-async fn ask(upstream: &Upstream, count: usize) -> Result<String, Failure> {
+async fn ask(upstream: &Upstream, count: usize) -> Result<String, Unsent> {
     let mut last = String::new();
     for _ in 0..count {
-        last = text(upstream.send(get(), Reuse::Allowed).await?)
+        last = text(upstream.send_owned(get(), Reuse::Allowed).await?)
             .await
             .unwrap();
     }

@@ -41,7 +41,7 @@ async fn serve(client: TcpStream, upstream: Rc<Upstream>, ended: Rc<Cell<u32>>) 
                 body: body.into(),
                 exchange: exchange(),
             };
-            let response = match upstream.send(request, Reuse::Allowed).await {
+            let response = match upstream.send_owned(request, Reuse::Allowed).await {
                 Ok(answer) => {
                     if let Some(tunnel) = answer.upgraded {
                         tunnel.run(guard);
