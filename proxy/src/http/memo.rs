@@ -33,6 +33,8 @@ struct Slot {
 
 /// A whole line, and what it says.
 struct Known {
+    /// Told apart by a comparison, most other lines need not be looked at.
+    mark: u32,
     line: Box<[u8]>,
     name: HeaderName,
     value: HeaderValue,
@@ -80,12 +82,14 @@ impl Memo {
         rest: &[u8],
         share: impl Fn(&[u8]) -> Bytes,
     ) -> Option<(usize, HeaderName, HeaderValue)> {
-        let place = place(rest)?;
+        let mark = mark(rest)?;
+        let place = usize::try_from(mark >> 26).ok()?;
         // Two lines of one head may fall into one place.
         let places = [place, place ^ 1];
         for place in places {
             let slot = self.slots.get_mut(place)?;
             if let Some(known) = &slot.known
+                && known.mark == mark
                 && rest.starts_with(&known.line)
             {
                 slot.misses = 0;
@@ -100,7 +104,7 @@ impl Memo {
         let value = trim(value.strip_prefix(b":")?);
         if length <= LONGEST && (self.keeps)(&name) {
             for place in places {
-                if self.slots.get_mut(place)?.learn(line, &name, value) {
+                if self.slots.get_mut(place)?.learn(mark, line, &name, value) {
                     break;
                 }
             }
@@ -116,23 +120,23 @@ impl fmt::Debug for Memo {
     }
 }
 
-/// Where a line is kept: by some bytes of its name and of its value.
-fn place(rest: &[u8]) -> Option<usize> {
+/// What a line is known by: some bytes of its name and of its value.
+fn mark(rest: &[u8]) -> Option<u32> {
     let (name, more) = (rest.first_chunk::<4>()?, rest.get(8..)?);
     let name = u32::from_le_bytes(*name);
     let more = u32::from_le_bytes(*more.first_chunk::<4>()?);
-    let hash = (name ^ more.rotate_left(15)).wrapping_mul(0x9e37_79b1);
-    usize::try_from(hash >> 26).ok()
+    Some((name ^ more.rotate_left(15)).wrapping_mul(0x9e37_79b1))
 }
 
 impl Slot {
     /// Keeps a line, if what is here has not been seen for a while.
-    fn learn(&mut self, line: &[u8], name: &HeaderName, value: &[u8]) -> bool {
+    fn learn(&mut self, mark: u32, line: &[u8], name: &HeaderName, value: &[u8]) -> bool {
         self.misses = self.misses.saturating_add(1);
         let is_free = self.known.is_none() || self.misses >= STUBBORN;
         if is_free && let Ok(value) = HeaderValue::from_bytes(value) {
             self.misses = 0;
             self.known = Some(Known {
+                mark,
                 line: line.into(),
                 name: name.clone(),
                 value,
