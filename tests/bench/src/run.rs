@@ -39,7 +39,7 @@ pub struct Figures {
     pub loaded: f64,
     /// Growth of memory for each connection, in KiB.
     pub growth: f64,
-    /// The share of handshakes that resumed a session.
+    /// The share of handshakes that resumed a session, of those that could.
     pub resumed: f64,
     /// Requests counted.
     pub requests: u64,
@@ -219,6 +219,8 @@ fn figures(tally: &Tally, before: &Sample, after: &Sample, connections: usize) -
     let spent = after.processor.saturating_sub(before.processor);
     let grown = after.resident.saturating_sub(before.resident);
     let connections = u64::try_from(connections).unwrap_or(u64::MAX);
+    // The first handshake in each place has nothing to resume.
+    let could_resume = tally.handshakes.saturating_sub(connections);
     let mut figures = Figures {
         processor: spent.as_secs_f64() * 1e6 / requests,
         load: after.own.saturating_sub(before.own).as_secs_f64() * 1e6 / requests,
@@ -232,7 +234,11 @@ fn figures(tally: &Tally, before: &Sample, after: &Sample, connections: usize) -
         rest: 0.0,
         loaded: mib(after.resident),
         growth: ratio_of(grown) / 1024.0 / ratio_of(connections),
-        resumed: ratio_of(tally.resumed) / ratio_of(tally.handshakes).max(1.0),
+        resumed: if could_resume == 0 {
+            1.0
+        } else {
+            ratio_of(tally.resumed) / ratio_of(could_resume)
+        },
         requests: tally.requests,
         errors: tally.errors,
         first_error: tally.first_error.clone(),
