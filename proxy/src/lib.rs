@@ -21,5 +21,6 @@ pub mod routing;
 pub mod rule;
 pub mod service;
 pub mod snapshot;
+mod socket;
 pub mod tls;
 pub mod upstream;

@@ -15,7 +15,7 @@ const LONGER: &[(&str, &str)] = &[];
 
 /// Modules of `proxy` by layer, lowest first. A module uses lower layers only.
 const PROXY: &[&[&str]] = &[
-    &["rule", "balance", "config"],
+    &["rule", "balance", "config", "socket"],
     &["routing", "upstream", "health", "tls", "http", "observe"],
     &["service", "middleware"],
     &["snapshot"],

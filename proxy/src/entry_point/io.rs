@@ -17,6 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectionEvents;
 use super::pace::Pace;
+use crate::socket::{poll_recv, poll_send};
 
 /// A socket, and what was read from it too early.
 #[derive(Debug)]
@@ -38,7 +39,12 @@ impl AsyncRead for Rewound {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buf);
+            // What is no memory of ours yet, only tokio can fill.
+            if buf.initialized().len() < buf.capacity() {
+                return Pin::new(&mut self.socket).poll_read(cx, buf);
+            }
+            let read = poll_recv(&self.socket, cx, buf.initialize_unfilled());
+            return read.map_ok(|count| buf.advance(count));
         }
         let count = self.early.len().min(buf.remaining());
         buf.put_slice(self.early.get(..count).unwrap_or_default());
@@ -52,11 +58,11 @@ impl AsyncRead for Rewound {
 
 impl AsyncWrite for Rewound {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        poll_send(&self.socket, cx, bytes)
     }
 
     fn poll_write_vectored(

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio_rustls::client::TlsStream;
 
+use crate::socket::{poll_recv, poll_send};
+
 /// The stream.
 #[derive(Debug)]
 pub(super) enum Wire {
@@ -78,7 +80,13 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            // What is no memory of ours yet, only tokio can fill.
+            Self::Plain(stream) if buf.initialized().len() < buf.capacity() => {
+                Pin::new(stream).poll_read(cx, buf)
+            }
+            Self::Plain(stream) => {
+                poll_recv(stream, cx, buf.initialize_unfilled()).map_ok(|count| buf.advance(count))
+            }
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -91,7 +99,7 @@ impl AsyncWrite for Wire {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Plain(stream) => poll_send(stream, cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
