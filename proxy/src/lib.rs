@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod app;
 pub mod balance;
+mod clock;
 pub mod config;
 pub mod entry_point;
 pub mod healthcheck;

@@ -15,7 +15,7 @@ const LONGER: &[(&str, &str)] = &[];
 
 /// Modules of `proxy` by layer, lowest first. A module uses lower layers only.
 const PROXY: &[&[&str]] = &[
-    &["rule", "balance", "config", "socket"],
+    &["rule", "balance", "clock", "config", "socket"],
     &["routing", "upstream", "health", "tls", "http", "observe"],
     &["service", "middleware"],
     &["snapshot"],

@@ -64,13 +64,7 @@ impl Driver {
 
     /// Polls a connection until it ends.
     pub(super) async fn drive<C: Connection>(&mut self, mut connection: Pin<&mut C>) {
-        poll_fn(|cx| {
-            self.state.begin_turn();
-            let end = self.poll_turn(connection.as_mut(), cx);
-            self.state.end_turn();
-            end
-        })
-        .await;
+        poll_fn(|cx| self.poll_turn(connection.as_mut(), cx)).await;
     }
 
     fn poll_turn<C: Connection>(

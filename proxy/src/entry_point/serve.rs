@@ -5,6 +5,7 @@
 //! accept loop, one task for each connection.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -32,6 +33,7 @@ use super::sniff::{Sniffed, Spoken, sniff};
 use super::state::{Limits, State};
 use super::watch::Watch;
 use super::{ConnectionEvents, EntryPoint, StartError, canonical};
+use crate::clock;
 use crate::config::startup;
 use crate::http::trust::TrustedNetworks;
 use crate::http::{ConnectionInfo, TlsConnection};
@@ -182,8 +184,8 @@ pub(super) fn serve(
 fn run(settings: Rc<Settings>, accepted: Accepted, member: Member) -> impl Future<Output = ()> {
     let begun = Box::pin(establish(settings, accepted, member));
     async move {
-        if let Some(serving) = begun.await {
-            serving.await;
+        if let Some(mut serving) = begun.await {
+            poll_fn(|cx| clock::in_turn(|| serving.as_mut().poll(cx))).await;
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::config::startup::RespondingTimeouts;
 
 /// Time limits of a connection.
@@ -34,20 +35,10 @@ impl From<&RespondingTimeouts> for Limits {
     }
 }
 
-/// Whether the connection is being polled, and if so, what time it is.
-#[derive(Clone, Copy, Debug)]
-enum Turn {
-    Over,
-    /// Nobody has read the clock yet.
-    Begun,
-    At(Instant),
-}
-
 #[derive(Debug)]
 pub(super) struct State {
     opened: Instant,
     limits: Limits,
-    turn: Cell<Turn>,
     deadline: Cell<Option<Instant>>,
     requests: Cell<u64>,
     streams: Cell<usize>,
@@ -60,34 +51,10 @@ impl State {
         Self {
             opened,
             limits,
-            turn: Cell::new(Turn::Over),
             deadline: Cell::new(limits.idle.map(|limit| opened + limit)),
             requests: Cell::new(0),
             streams: Cell::new(0),
             is_last: Cell::new(false),
-        }
-    }
-
-    /// The connection is polled. Until [`Self::end_turn`] the clock is read once
-    /// at most.
-    pub(super) fn begin_turn(&self) {
-        self.turn.set(Turn::Begun);
-    }
-
-    /// The turn is over, time goes on.
-    pub(super) fn end_turn(&self) {
-        self.turn.set(Turn::Over);
-    }
-
-    fn now(&self) -> Instant {
-        match self.turn.get() {
-            Turn::At(now) => now,
-            Turn::Over => Instant::now(),
-            Turn::Begun => {
-                let now = Instant::now();
-                self.turn.set(Turn::At(now));
-                now
-            }
         }
     }
 
@@ -98,7 +65,7 @@ impl State {
 
     /// Lets the connection go on as it is for `limit` from now on.
     pub(super) fn extend(&self, limit: Duration) {
-        self.deadline.set(Some(self.now() + limit));
+        self.deadline.set(Some(clock::now() + limit));
     }
 
     /// A request's head is complete.
@@ -107,7 +74,7 @@ impl State {
         self.streams.set(self.streams.get() + 1);
         self.deadline.set(None);
         let Limits { read, write, .. } = self.limits;
-        let until = |limit| self.now() + limit;
+        let until = |limit| clock::now() + limit;
         Ticket {
             count: self.requests.get(),
             read_until: read.map(until),
@@ -120,7 +87,7 @@ impl State {
         self.streams.set(self.streams.get().saturating_sub(1));
         if !self.has_streams() {
             self.deadline
-                .set(self.limits.idle.map(|limit| self.now() + limit));
+                .set(self.limits.idle.map(|limit| clock::now() + limit));
         }
     }
 
@@ -141,7 +108,7 @@ impl State {
 
     /// How long the connection has lived.
     pub(super) fn age(&self) -> Duration {
-        self.now() - self.opened
+        clock::now() - self.opened
     }
 }
 
@@ -188,16 +155,5 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         drop(two);
         assert_eq!(state.deadline(), Some(opened + Duration::from_secs(185)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_turn_has_one_time() {
-        let state = State::new(Instant::now(), LIMITS);
-        state.begin_turn();
-        let before = state.now();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(state.now(), before);
-        state.end_turn();
-        assert_eq!(state.now(), before + Duration::from_secs(1));
     }
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use crate::clock;
+
 use super::client_lines::ClientLines;
 use super::{ErrorKind, Response};
 
@@ -211,7 +213,7 @@ impl Exchange {
         let target = head.uri.path_and_query().cloned();
         Self {
             connection,
-            started: Instant::now(),
+            started: clock::now().into_std(),
             method: head.method.clone(),
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
             host,

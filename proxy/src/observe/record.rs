@@ -15,6 +15,7 @@ use ::http::{HeaderMap, HeaderName, StatusCode};
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
+use crate::clock;
 use crate::config::dynamic::ObservabilitySwitches;
 use crate::http::{ErrorKind, Exchange, Finish, Observer, Protocol, Response, WantsOrigin};
 
@@ -117,7 +118,8 @@ impl Recorder {
     /// Records a request that has ended.
     fn finish(&self, exchange: &Exchange) {
         let status = exchange.status.get().unwrap_or_else(given_up);
-        let duration = exchange.started.elapsed();
+        let now = clock::now().into_std();
+        let duration = now.saturating_duration_since(exchange.started);
         let route = exchange.route.take();
         let route = route.as_ref().and_then(|route| route.downcast_ref());
         let captured = exchange.notes.take();

@@ -22,6 +22,7 @@ use super::http1::Connection;
 use super::http2::{Dial, Multiplexed};
 use super::shared::Shared;
 use super::wire::is_socket_silent;
+use crate::clock;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,7 +153,7 @@ const SURELY_SILENT: Duration = Duration::from_millis(1);
 /// repeated it must not have been idle for so long that its server may be
 /// closing it.
 pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection> {
-    let now = Instant::now();
+    let now = clock::now();
     let limit = (!can_repeat).then(|| shared.patience.sure(now));
     loop {
         let Some(idle) = pop(shared, now, limit) else {
@@ -219,7 +220,7 @@ pub(super) fn put(mut connection: Connection) {
     if !is_wanted || !connection.rest() {
         return;
     }
-    let since = Instant::now();
+    let since = clock::now();
     POOL.with_borrow_mut(|pool| {
         let host = match pool.hosts.entry(connection.shared().id) {
             Entry::Occupied(host) => host.into_mut(),

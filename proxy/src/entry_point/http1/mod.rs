@@ -43,6 +43,7 @@ use super::io::{Open, Stream};
 use super::roster::LAST_CALL;
 use super::state::Limits;
 use super::watch::Watch;
+use crate::clock;
 use crate::http::upgrade::{self, Granting};
 use crate::http::{
     Body, ConnectionInfo, ErrorKind, Request, Response, ResponseFuture, SharedService, respond,
@@ -205,7 +206,7 @@ impl Connection {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let wire = self.wire.borrow();
         if self.head_began.is_none() && wire.is_ahead() {
-            let now = Instant::now();
+            let now = clock::now();
             self.head_began = Some(now);
             self.watch
                 .set(self.door.rules.limits.read.map(|limit| now + limit));
@@ -341,7 +342,7 @@ impl Connection {
                 asked.terms.keeps_alive = false;
             }
         }
-        self.answered = Instant::now();
+        self.answered = clock::now();
         self.has_waited = false;
         self.watch.set(asked.write_until);
         let interim = self.wire.borrow_mut().take_interim();
@@ -354,7 +355,7 @@ impl Connection {
         match sending.poll(&self.wire, cx) {
             Poll::Ready(Ok(())) => {
                 if self.has_waited {
-                    self.answered = Instant::now();
+                    self.answered = clock::now();
                 }
                 Poll::Ready(Ok(()))
             }
