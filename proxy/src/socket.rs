@@ -6,21 +6,32 @@
 //! Called where small messages come and go, which is where that can be felt.
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use tokio::io::Interest;
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Reads into `buf`. Nothing is the end of the stream, unless `buf` is empty.
+/// Reads into `buf`, as `AsyncRead` does.
 ///
 /// # Errors
 /// As of `recv(2)`.
-pub(crate) fn poll_recv(
-    stream: &TcpStream,
+pub(crate) fn poll_read(
+    stream: &mut TcpStream,
     cx: &mut Context<'_>,
-    buf: &mut [u8],
-) -> Poll<io::Result<usize>> {
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    // What is no memory of ours yet, only tokio can fill.
+    if buf.initialized().len() < buf.capacity() {
+        return Pin::new(stream).poll_read(cx, buf);
+    }
+    let read = poll_recv(stream, cx, buf.initialize_unfilled());
+    read.map_ok(|count| buf.advance(count))
+}
+
+/// Reads into `buf`. Nothing is the end of the stream, unless `buf` is empty.
+fn poll_recv(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
         let room = buf.len();

@@ -1,8 +1,8 @@
 //! One request on a connection: refused, or passed to the service.
 //!
-//! Owns what is the same for HTTP/1 and HTTP/2: validation, the
-//! [`Exchange`], the limits on a connection's life, and the fence around a
-//! service that panics. It reads no body.
+//! Owns what is the same for HTTP/1 and HTTP/2: how a request is admitted and
+//! refused, and what is answered for a service that panics; and [`Handler`], which
+//! answers the requests of an HTTP/2 connection. It reads no body.
 
 use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};

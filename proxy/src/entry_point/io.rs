@@ -17,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::ConnectionEvents;
 use super::pace::Pace;
-use crate::socket::{poll_recv, poll_send};
+use crate::socket::{poll_read, poll_send};
 
 /// A socket, and what was read from it too early.
 #[derive(Debug)]
@@ -39,12 +39,7 @@ impl AsyncRead for Rewound {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
-            // What is no memory of ours yet, only tokio can fill.
-            if buf.initialized().len() < buf.capacity() {
-                return Pin::new(&mut self.socket).poll_read(cx, buf);
-            }
-            let read = poll_recv(&self.socket, cx, buf.initialize_unfilled());
-            return read.map_ok(|count| buf.advance(count));
+            return poll_read(&mut self.socket, cx, buf);
         }
         let count = self.early.len().min(buf.remaining());
         buf.put_slice(self.early.get(..count).unwrap_or_default());

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio_rustls::client::TlsStream;
 
-use crate::socket::{poll_recv, poll_send};
+use crate::socket::{poll_read, poll_send};
 
 /// The stream.
 #[derive(Debug)]
@@ -80,13 +80,7 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            // What is no memory of ours yet, only tokio can fill.
-            Self::Plain(stream) if buf.initialized().len() < buf.capacity() => {
-                Pin::new(stream).poll_read(cx, buf)
-            }
-            Self::Plain(stream) => {
-                poll_recv(stream, cx, buf.initialize_unfilled()).map_ok(|count| buf.advance(count))
-            }
+            Self::Plain(stream) => poll_read(stream, cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
