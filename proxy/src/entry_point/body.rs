@@ -86,9 +86,8 @@ impl http_body::Body for RequestBody {
                 return Poll::Ready(Some(Err(ProxyError::new(ErrorKind::ClientTimeout).into())));
             }
         };
-        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
-            let total = self.exchange.request_bytes.get() + data.len() as u64;
-            self.exchange.request_bytes.set(total);
+        if let Some(Ok(frame)) = &frame {
+            self.exchange.count_request(frame);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|error| explain(error).into())))
     }

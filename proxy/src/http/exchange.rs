@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-
-use crate::clock;
+use bytes::Bytes;
+use http_body::Frame;
 
 use super::client_lines::ClientLines;
 use super::{ErrorKind, Response};
+use crate::clock;
 
 /// What is known about a client's connection. Made once for each connection.
 #[derive(Debug)]
@@ -262,6 +263,13 @@ impl Exchange {
     pub fn host(&self) -> &str {
         // Of a header's text, this is the quicker check.
         std::str::from_utf8(self.host.as_bytes()).unwrap_or_default()
+    }
+
+    /// Counts what was read of the request's body.
+    pub fn count_request(&self, frame: &Frame<Bytes>) {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        self.request_bytes
+            .set(self.request_bytes.get() + read as u64);
     }
 
     /// The client's IP address.

@@ -79,11 +79,8 @@ impl http_body::Body for RequestBody {
             return Poll::Ready(None);
         }
         let frame = ready!(self.poll_wire(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            let total = self.exchange.request_bytes.get() + data.len() as u64;
-            self.exchange.request_bytes.set(total);
+        if let Some(Ok(frame)) = &frame {
+            self.exchange.count_request(frame);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
     }
