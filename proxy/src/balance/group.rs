@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
@@ -32,6 +33,13 @@ pub struct GroupSettings {
     pub strategy: Strategy,
     /// Requests that may wait at this service, in all lines; 0 is no limit.
     pub max_length: u32,
+    /// Requests at the service at which dynamic limits reach their most (HAProxy's
+    /// `fullconn`); 0 is the sum of the servers' limits.
+    pub full_conn: u32,
+    /// How long a server that came up again takes to its full limit and weight.
+    pub slow_start: Duration,
+    /// Whether requests wait when there is no server at all.
+    pub holds: bool,
 }
 
 /// One request's wish.
@@ -45,6 +53,8 @@ pub struct Ask<'a, T> {
     pub redispatch: bool,
     /// Servers not to go to, such as one that has just refused to connect.
     pub excluded: &'a [ServerKey],
+    /// What stands for the client, for strategies that keep it at one server.
+    pub key: u64,
 }
 
 impl<T> Ask<'_, T> {
@@ -55,6 +65,7 @@ impl<T> Ask<'_, T> {
             bound: None,
             redispatch: false,
             excluded: &[],
+            key: 0,
         }
     }
 }

@@ -11,7 +11,7 @@ fn spec(id: &str, limit: u32) -> ServerSpec<String> {
         weight: 1,
         limits: Limits {
             max_in_flight: limit,
-            max_queue: 0,
+            ..Limits::default()
         },
         up: true,
         target: Arc::new(id.to_owned()),
@@ -25,7 +25,7 @@ fn group(specs: &[ServerSpec<String>]) -> Arc<Group<String>> {
 }
 
 fn rank(class: i16, millis: u64) -> Rank {
-    Rank::new(class, std::time::Duration::from_millis(millis), 0)
+    Rank::new(class, Duration::from_millis(millis), 0)
 }
 
 fn slot(group: &Group<String>) -> Slot<String> {
@@ -132,10 +132,10 @@ fn the_freed_slot_goes_by_class_then_age_then_order_of_joining() {
 
 #[test]
 fn an_offset_shifts_the_age() {
-    let at = |millis, offset| Rank::new(0, std::time::Duration::from_millis(millis), offset);
+    let at = |millis, offset| Rank::new(0, Duration::from_millis(millis), offset);
     assert!(at(10, 0) < at(5, 6));
     assert!(at(10, -6) < at(5, 0));
-    assert!(Rank::new(-1, std::time::Duration::MAX, i32::MAX) < at(0, i32::MIN));
+    assert!(Rank::new(-1, Duration::MAX, i32::MAX) < at(0, i32::MIN));
 }
 
 #[test]
@@ -179,6 +179,7 @@ fn lines_are_bounded() {
     let limits = Limits {
         max_in_flight: 1,
         max_queue: 1,
+        ..Limits::default()
     };
     let group = group(&[ServerSpec {
         limits,
@@ -387,7 +388,7 @@ fn targets_and_strategy_change_in_place() {
     let before = group.servers();
     let settings = GroupSettings {
         strategy: Strategy::LeastConnections,
-        max_length: 0,
+        ..GroupSettings::default()
     };
     group.update(
         settings,

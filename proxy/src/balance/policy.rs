@@ -19,6 +19,15 @@ pub enum Strategy {
     LeastConnections,
     /// The less loaded of two servers drawn at random (Traefik's `p2c`).
     PowerOfTwo,
+    /// Any server, by chance and weight (HAProxy's `random(1)`).
+    Random,
+    /// The server with the highest hash of itself and the request's key (Traefik's `hrw`).
+    HighestRandomWeight,
+    /// The first server, in their order, that has room (HAProxy's `first`).
+    First,
+    /// The lowest product of mean answer time and requests in flight, per unit of
+    /// weight (Traefik's `leasttime`).
+    LeastTime,
 }
 
 /// What a policy sees: servers that are up and have a weight, by index.
@@ -52,7 +61,11 @@ pub(super) enum Policy {
 impl Policy {
     pub(super) fn new(strategy: Strategy, seed: u64) -> Self {
         match strategy {
-            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
+            Strategy::RoundRobin
+            | Strategy::Random
+            | Strategy::HighestRandomWeight
+            | Strategy::First
+            | Strategy::LeastTime => Self::RoundRobin(RoundRobin::default()),
             Strategy::LeastConnections => Self::LeastConnections(LeastConnections::default()),
             Strategy::PowerOfTwo => Self::PowerOfTwo(PowerOfTwo::new(seed)),
         }

@@ -28,6 +28,9 @@ pub struct ServerKey(pub(super) u64);
 pub struct Limits {
     /// Requests in flight at once (HAProxy's `maxconn`).
     pub max_in_flight: u32,
+    /// The least that the limit in force falls to while the service is idle; 0 is
+    /// a fixed limit (HAProxy's `minconn`).
+    pub min_in_flight: u32,
     /// Requests waiting for just this server (HAProxy's `maxqueue`). Those that
     /// any server may answer wait at the service and do not count.
     pub max_queue: u32,
@@ -133,6 +136,7 @@ impl<T> ServerState<T> {
     pub fn limits(&self) -> Limits {
         Limits {
             max_in_flight: self.gate.limit(),
+            min_in_flight: 0,
             max_queue: self.max_queue.load(Ordering::Relaxed),
         }
     }

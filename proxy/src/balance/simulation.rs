@@ -127,6 +127,7 @@ impl World {
             bound: bound.as_ref(),
             redispatch,
             excluded: &excluded,
+            key: 0,
         };
         let usable = |s: &&Arc<ServerState<()>>| !s.is_closed() && !excluded.contains(&s.key());
         let bound = bound.as_ref().filter(usable);
@@ -230,6 +231,7 @@ impl World {
         self.settings = GroupSettings {
             strategy: strategies[random.usize(0..3)],
             max_length: random.choice([0, 0, 3, 10]).unwrap(),
+            ..GroupSettings::default()
         };
         let ids: Vec<_> = IDS.iter().filter(|_| random.u8(0..4) > 0).collect();
         self.specs = ids
@@ -240,6 +242,7 @@ impl World {
                 limits: Limits {
                     max_in_flight: random.choice([0, 1, 1, 2, 3]).unwrap(),
                     max_queue: random.choice([0, 0, 1, 2]).unwrap(),
+                    ..Limits::default()
                 },
                 up: random.u8(0..8) > 0,
                 target: Arc::new(()),

@@ -57,6 +57,7 @@ fn specs(targets: &[Arc<Target>], max_in_flight: u32, max_queue: u32) -> Vec<Ser
     let limits = Limits {
         max_in_flight,
         max_queue,
+        ..Limits::default()
     };
     let spec = |(index, target): (usize, &Arc<Target>)| ServerSpec {
         id: format!("server-{index}").into(),
@@ -72,6 +73,7 @@ fn group(strategy: Strategy, targets: &[Arc<Target>], limit: u32) -> Arc<Group<T
     let settings = GroupSettings {
         strategy,
         max_length: 0,
+        ..GroupSettings::default()
     };
     let group = Group::new(settings, 1);
     group.update(settings, &specs(targets, limit, 0));

@@ -185,6 +185,7 @@ fn take(
     };
     let route = table.find(&subject).ok_or(ErrorKind::NoRouter)?;
     route.handler.scopes.enter(&request.exchange);
+    request.exchange.priority.set(route.handler.priority);
     let service = Arc::clone(&route.handler.service);
     if !service.takes_lines() {
         client_lines::settle(request);
@@ -205,7 +206,7 @@ impl HttpService for Dispatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::testing;
+    use crate::http::{Priority, testing};
     use crate::routing::Route;
     use crate::rule::{self, Syntax};
 
@@ -231,6 +232,7 @@ mod tests {
             rule: rule::parse(text, Syntax::V3).unwrap().into(),
             handler: Target {
                 service: Arc::new(Taker(takes_lines)),
+                priority: Priority::default(),
                 scopes: Arc::default(),
             },
         }])

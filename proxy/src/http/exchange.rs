@@ -90,6 +90,8 @@ pub struct Exchange {
     pub origin_duration: Cell<Duration>,
     /// Bytes of the body that the server sent.
     pub origin_bytes: Cell<u64>,
+    /// Its place among those that wait for a server.
+    pub priority: Cell<Priority>,
     /// How long it waited for a server with a free slot.
     pub queue_wait: Cell<Duration>,
     /// How often it was sent again.
@@ -192,6 +194,16 @@ impl Drop for Exchange {
     }
 }
 
+/// Who goes first where requests wait for a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Priority {
+    /// The lower class goes first (HAProxy's `set-priority-class`).
+    pub class: i16,
+    /// Milliseconds by which it counts as having come later (HAProxy's
+    /// `set-priority-offset`).
+    pub offset: i32,
+}
+
 /// What Traefik's metrics call the protocol of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -227,6 +239,7 @@ impl Exchange {
             origin_status: Cell::default(),
             origin_duration: Cell::default(),
             origin_bytes: Cell::default(),
+            priority: Cell::default(),
             queue_wait: Cell::default(),
             retries: Cell::default(),
             request_bytes: Cell::default(),

@@ -5,8 +5,6 @@
 //! one that is broken does not take the others along. What a problem costs
 //! beyond its object is for the provider to decide. Pure.
 
-use std::borrow::Cow;
-
 use serde::de::DeserializeOwned;
 use tidegate_shared::settings::{
     Diagnostic, Dialect, Node, Origin, Problem, Severity, Value, decode, nearest,
@@ -85,11 +83,10 @@ impl Reader {
                 "routers" => self.into.http.routers = self.objects(node, &path),
                 "middlewares" => self.into.http.middlewares = self.objects(node, &path),
                 "services" => {
-                    self.into.http.services = self.objects(&with_known_strategies(node), &path);
+                    self.into.http.services = self.objects(node, &path);
                     for (name, service) in &mut self.into.http.services {
                         let path = format!("{path}.{name}");
                         note_wrong_servers(&path, service, self.spelling);
-                        note_strategy(&path, service, node.get(name));
                     }
                 }
                 "serverstransports" if self.spelling == Spelling::File => {
@@ -223,65 +220,6 @@ fn object<T: DeserializeOwned + Default>(node: &Node, group: &str, path: &str) -
         value: decoded.value.unwrap_or_default(),
         origin: node.origin.clone(),
         problems,
-    }
-}
-
-/// Strategies that Traefik has and Tidegate does not: round robin serves instead.
-const UNSUPPORTED_STRATEGIES: &[&str] = &["hrw", "leasttime"];
-
-/// The setting of a service that names a strategy which is not supported.
-fn unsupported_strategy(service: &Node) -> Option<(&Node, &str)> {
-    let node = service.get("loadBalancer")?.get("strategy")?;
-    match &node.value {
-        Value::Text(name) => UNSUPPORTED_STRATEGIES
-            .contains(&name.to_lowercase().as_str())
-            .then_some((node, name)),
-        _ => None,
-    }
-}
-
-/// The services without such settings, which would be errors to the decoder.
-fn with_known_strategies(services: &Node) -> Cow<'_, Node> {
-    if services
-        .entries()
-        .all(|(_, service)| unsupported_strategy(service).is_none())
-    {
-        return Cow::Borrowed(services);
-    }
-    let mut services = services.clone();
-    for service in children_mut(&mut services) {
-        if unsupported_strategy(&service.1).is_some() {
-            let balancers = children_mut(&mut service.1);
-            for (_, balancer) in
-                balancers.filter(|(name, _)| name.eq_ignore_ascii_case("loadBalancer"))
-            {
-                if let Value::Map(entries) = &mut balancer.value {
-                    entries.retain(|(name, _)| !name.eq_ignore_ascii_case("strategy"));
-                }
-            }
-        }
-    }
-    Cow::Owned(services)
-}
-
-fn children_mut(node: &mut Node) -> impl Iterator<Item = &mut (String, Node)> {
-    match &mut node.value {
-        Value::Map(entries) => entries.iter_mut(),
-        _ => [].iter_mut(),
-    }
-}
-
-fn note_strategy(path: &str, service: &mut Object<Service>, node: Option<&Node>) {
-    if let Some((node, name)) = node.and_then(unsupported_strategy) {
-        service.problems.push(Diagnostic {
-            severity: Severity::Warning,
-            problem: Problem::Unsupported,
-            ..Diagnostic::invalid(
-                node.origin.clone(),
-                format!("{path}.loadBalancer.strategy"),
-                format!("{name} is not supported yet; wrr takes its place"),
-            )
-        });
     }
 }
 

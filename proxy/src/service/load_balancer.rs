@@ -99,7 +99,8 @@ impl LoadBalancer {
         failed: &[ServerKey],
     ) -> Result<Acquire<Endpoint>, Refusal> {
         let arrival = exchange.started.saturating_duration_since(epoch());
-        let mut ask = Ask::new(Rank::at(arrival));
+        let priority = exchange.priority.get();
+        let mut ask = Ask::new(Rank::new(priority.class, arrival, priority.offset));
         ask.excluded = failed;
         self.servers.acquire(&ask)
     }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::http::SharedService;
+use crate::http::{Priority, SharedService};
 use crate::observe::RouteScopes;
 use crate::routing::RoutingTable;
 use crate::tls::TlsTable;
@@ -55,6 +55,8 @@ pub struct EntryPointTables {
 pub struct Target {
     /// The router's middlewares and its service, as one.
     pub service: SharedService,
+    /// The place of its requests among those that wait for a server.
+    pub priority: Priority,
     /// What is recorded of its requests, and where.
     pub scopes: Arc<RouteScopes>,
 }

@@ -12,7 +12,7 @@ use super::tls::TlsDraft;
 use super::{EntryPointTables, Outcome, Registry, Report, RouterReport, Status, Target, names};
 use crate::config::dynamic::{Object, Router, RouterTls};
 use crate::config::startup::{EntryPoint, MAX_USER_PRIORITY, RuleSyntax};
-use crate::http::SharedService;
+use crate::http::{Priority, SharedService};
 use crate::observe::RouteScopes;
 use crate::routing::{Route, RoutingTable};
 use crate::rule::{self, Rule, Syntax};
@@ -97,6 +97,7 @@ impl<'a> Routers<'a> {
     fn place(&mut self, draft: &mut Draft<'a>) -> Result<(), Diagnostic> {
         let router = &draft.object.value;
         self.choose_entry_points(draft)?;
+        check_queue(draft)?;
         if draft.priority > MAX_USER_PRIORITY && names::provider(draft.name) != names::INTERNAL {
             let message = format!("the highest priority is {MAX_USER_PRIORITY}");
             return Err(draft.problem(".priority", message));
@@ -251,8 +252,13 @@ impl<'a> Routers<'a> {
             .rev()
             .fold(Arc::clone(service), |next, layer| layer.wrap(next));
         self.report.note_middlewares(&used, draft.name);
+        let queue = router.queue.unwrap_or_default();
         Ok(Target {
             service,
+            priority: Priority {
+                class: queue.class,
+                offset: queue.offset,
+            },
             scopes: Arc::new(self.scopes(draft)),
         })
     }
@@ -290,6 +296,21 @@ impl<'a> Routers<'a> {
         };
         self.report.routers.insert(draft.name.to_owned(), report);
     }
+}
+
+/// HAProxy's bounds.
+fn check_queue(draft: &Draft<'_>) -> Result<(), Diagnostic> {
+    let Some(queue) = draft.object.value.queue else {
+        return Ok(());
+    };
+    if !(-2047..=2047).contains(&queue.class) {
+        return Err(draft.problem(".queue.class", "it must be from -2047 to 2047"));
+    }
+    if !(-524_287..=524_287).contains(&queue.offset) {
+        let message = "it must be from -524287 to 524287 (milliseconds)";
+        return Err(draft.problem(".queue.offset", message));
+    }
+    Ok(())
 }
 
 /// The router's TLS settings, or else the entry point's.

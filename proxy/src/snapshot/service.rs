@@ -187,6 +187,9 @@ impl Build<'_> {
             GroupSettings {
                 strategy: policy(settings.strategy),
                 max_length: queue.max_length,
+                full_conn: settings.fullconn,
+                slow_start: settings.slowstart.0,
+                holds: settings.holdtime.limit().is_some(),
             },
             &specs,
         );
@@ -223,6 +226,7 @@ impl Build<'_> {
             weight,
             limits: Limits {
                 max_in_flight: server.maxconn,
+                min_in_flight: server.minconn,
                 max_queue: server.maxqueue,
             },
             up: true,
@@ -259,5 +263,9 @@ fn policy(strategy: Strategy) -> Policy {
         Strategy::WeightedRoundRobin => Policy::RoundRobin,
         Strategy::PowerOfTwoChoices => Policy::PowerOfTwo,
         Strategy::LeastConnections => Policy::LeastConnections,
+        Strategy::HighestRandomWeight => Policy::HighestRandomWeight,
+        Strategy::LeastTime => Policy::LeastTime,
+        Strategy::Random => Policy::Random,
+        Strategy::First => Policy::First,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tidegate_shared::settings::Interval;
 
 /// `http.middlewares.NAME`: exactly one kind of middleware.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Middleware {
     /// Replaces what a regular expression finds in the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_path_regex: Option<ReplacePathRegex>,
+    /// Sends failed requests again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Takes a prefix off the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<StripPrefix>,
@@ -73,6 +77,43 @@ pub struct BasicAuth {
     /// The header that tells the server who it is; empty means none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub header_field: String,
+}
+
+/// `retry`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Retry {
+    /// How often a request is sent at most, the first time included.
+    pub attempts: i64,
+    /// The pause before the second attempt, which grows up to twice as long; 0 means none.
+    pub initial_interval: Interval,
+    /// Statuses that are tried again, as `500-599` or `503`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+    /// When no more attempts are begun; 0 means never.
+    pub timeout: Interval,
+    /// The largest body that is kept to be sent again.
+    pub max_request_body_bytes: i64,
+    /// Whether failures to reach a server are not tried again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disable_retry_on_network_error: bool,
+    /// Whether statuses are tried again also for POST, PATCH and LOCK.
+    #[serde(skip_serializing_if = "is_false")]
+    pub retry_non_idempotent_method: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 0,
+            initial_interval: Interval::default(),
+            status: Vec::new(),
+            timeout: Interval::default(),
+            max_request_body_bytes: 2 * 1024 * 1024,
+            disable_retry_on_network_error: false,
+            retry_non_idempotent_method: false,
+        }
+    }
 }
 
 /// `chain`.

@@ -29,6 +29,21 @@ pub struct Router {
     /// What is recorded of its requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observability: Option<ObservabilitySwitches>,
+    /// Tidegate's own: who goes first where requests wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<RouterQueue>,
+}
+
+/// `http.routers.NAME.queue`: the place of a router's requests among those that
+/// wait for a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RouterQueue {
+    /// The lower class goes first; -2047 to 2047 (HAProxy's `set-priority-class`).
+    pub class: i16,
+    /// Milliseconds by which it counts as having come later; -524287 to 524287
+    /// (HAProxy's `set-priority-offset`).
+    pub offset: i32,
 }
 
 /// `http.routers.NAME.tls`.

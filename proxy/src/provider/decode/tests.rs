@@ -132,8 +132,7 @@ fn a_mistake_breaks_its_object_only() {
 fn what_is_not_supported_is_named_and_the_rest_lives() {
     let found = read(&[
         ("traefik.http.services.a.loadbalancer.server.port", "80"),
-        ("traefik.http.services.a.loadbalancer.strategy", "leasttime"),
-        ("traefik.http.services.a.loadbalancer.healthcheck.path", "/"),
+        ("traefik.http.services.a.loadbalancer.strategy", "hrw"),
         ("traefik.http.services.b.loadbalancer.strategy", "p2c"),
         ("traefik.http.middlewares.zip.compress", "true"),
         ("traefik.udp.routers.r.entrypoints", "dns"),
@@ -143,8 +142,6 @@ fn what_is_not_supported_is_named_and_the_rest_lives() {
         [
             "udp.routers.r.entrypoints: not supported yet",
             "http.middlewares.zip.compress: not supported yet",
-            "http.services.a.loadbalancer.healthcheck.path: not supported yet",
-            "http.services.a.loadBalancer.strategy: leasttime is not supported yet; wrr takes its place",
         ]
     );
     let strategy = |name: &str| {
@@ -152,6 +149,6 @@ fn what_is_not_supported_is_named_and_the_rest_lives() {
         assert!(!service.is_broken());
         service.value.load_balancer.as_ref().unwrap().strategy
     };
-    assert_eq!(strategy("a"), Strategy::WeightedRoundRobin);
+    assert_eq!(strategy("a"), Strategy::HighestRandomWeight);
     assert_eq!(strategy("b"), Strategy::PowerOfTwoChoices);
 }

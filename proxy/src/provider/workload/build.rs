@@ -171,6 +171,7 @@ fn server(template: &ServerTemplate, url: String) -> Server {
         weight: template.weight,
         preserve_path: template.preserve_path,
         maxconn: template.maxconn,
+        minconn: template.minconn,
         maxqueue: template.maxqueue,
     }
 }
