@@ -11,12 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::http::header::HeaderName;
-use ::http::{HeaderValue, StatusCode};
+use ::http::{HeaderValue, StatusCode, Version};
 
 use crate::config::startup::{EntryPoint, EntryPointHttp};
 use crate::http::{
     ErrorKind, HttpService, ProxyError, Request, Response, ResponseFuture, SharedService,
-    client_lines, forwarded, hop_by_hop, respond, target,
+    WantsOrigin, client_lines, forwarded, hop_by_hop, respond, target,
 };
 use crate::observe::Recorder;
 use crate::routing::RoutingTable;
@@ -187,7 +187,12 @@ fn take(
     route.handler.scopes.enter(&request.exchange);
     request.exchange.priority.set(route.handler.priority);
     let service = Arc::clone(&route.handler.service);
-    if !service.takes_lines() {
+    if service.takes_lines() {
+        let exchange = &request.exchange;
+        let is_http1 = exchange.version <= Version::HTTP_11;
+        let is_private = exchange.wants_origin.get() != WantsOrigin::Headers;
+        exchange.passes_lines.set(is_http1 && is_private);
+    } else {
         client_lines::settle(request);
     }
     Ok(service)

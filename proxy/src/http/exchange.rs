@@ -76,6 +76,9 @@ pub struct Exchange {
 
     /// What servers are to be told about the client, unless it is among the headers.
     pub lines: RefCell<Option<Rc<ClientLines>>>,
+    /// Whether nobody looks into the headers of the response that a server gives,
+    /// so that they may come as [`ServerLines`](super::ServerLines).
+    pub passes_lines: Cell<bool>,
     /// Whether it is one that Traefik counts as `websocket` or `sse`.
     pub protocol: Cell<Protocol>,
     /// The name of the service that answered, as `name@provider`.
@@ -232,6 +235,7 @@ impl Exchange {
             host,
             version: head.version,
             lines: RefCell::default(),
+            passes_lines: Cell::default(),
             protocol: Cell::default(),
             service: RefCell::default(),
             server: RefCell::default(),

@@ -100,6 +100,11 @@ impl Own {
     }
 }
 
+/// Whether a header is about one connection only, whatever `Connection` says.
+pub fn is_own(name: &HeaderName) -> bool {
+    !Own::of(name.as_str()).is_empty()
+}
+
 /// Obeys a client's `Connection` header when its request enters: removes what
 /// it names, except the managed `X-` headers and what frames or addresses the
 /// message. Names in `kept` (`forwardedHeaders.connection`) stay, for the

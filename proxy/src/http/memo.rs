@@ -61,6 +61,35 @@ impl Memo {
         share: impl Fn(&[u8]) -> Bytes,
         mut take: impl FnMut(HeaderName, HeaderValue) -> Option<()>,
     ) -> Option<usize> {
+        self.each(bytes, most, |line| match line {
+            Line::Known(known) => take(known.name.clone(), known.value.clone()),
+            Line::New { name, value, .. } => {
+                take(name, HeaderValue::from_maybe_shared(share(value)).ok()?)
+            }
+        })
+    }
+
+    /// Reads the fields as [`Self::fields`] does, without taking them apart: `take`
+    /// sees each field's name, its value and its whole line.
+    pub fn lines(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+        mut take: impl FnMut(&HeaderName, &[u8], &[u8]) -> Option<()>,
+    ) -> Option<usize> {
+        self.each(bytes, most, |line| match line {
+            Line::Known(known) => take(&known.name, known.value.as_bytes(), &known.line),
+            Line::New { name, value, line } if is_value(value) => take(&name, value, line),
+            Line::New { .. } => None,
+        })
+    }
+
+    fn each(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+        mut take: impl FnMut(Line<'_>) -> Option<()>,
+    ) -> Option<usize> {
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, Slot::default);
         }
@@ -69,31 +98,25 @@ impl Memo {
             if rest.starts_with(b"\r\n") {
                 return Some(bytes.len() - rest.len() + 2);
             }
-            let (length, name, value) = self.read(rest, &share)?;
-            take(name, value)?;
+            let line = self.read(rest)?;
+            let length = line.length();
+            take(line)?;
             rest = rest.get(length..)?;
         }
         None
     }
 
     /// Reads the line at the beginning of `rest`.
-    fn read(
-        &mut self,
-        rest: &[u8],
-        share: impl Fn(&[u8]) -> Bytes,
-    ) -> Option<(usize, HeaderName, HeaderValue)> {
+    fn read<'a>(&'a mut self, rest: &'a [u8]) -> Option<Line<'a>> {
         let mark = mark(rest)?;
         let place = usize::try_from(mark >> 26).ok()?;
         // Two lines of one head may fall into one place.
         let places = [place, place ^ 1];
         for place in places {
-            let slot = self.slots.get_mut(place)?;
-            if let Some(known) = &slot.known
-                && known.mark == mark
-                && rest.starts_with(&known.line)
-            {
+            if self.slots.get(place)?.is(mark, rest) {
+                let slot = self.slots.get_mut(place)?;
                 slot.misses = 0;
-                return Some((known.line.len(), known.name.clone(), known.value.clone()));
+                return slot.known.as_ref().map(Line::Known);
             }
         }
         let length = memchr::memchr(b'\n', rest)? + 1;
@@ -109,9 +132,34 @@ impl Memo {
                 }
             }
         }
-        let value = HeaderValue::from_maybe_shared(share(value)).ok()?;
-        Some((length, name, value))
+        Some(Line::New { name, value, line })
     }
+}
+
+/// A line as it was read.
+enum Line<'a> {
+    Known(&'a Known),
+    /// One whose value was not checked yet.
+    New {
+        name: HeaderName,
+        value: &'a [u8],
+        line: &'a [u8],
+    },
+}
+
+impl Line<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Known(known) => known.line.len(),
+            Self::New { line, .. } => line.len(),
+        }
+    }
+}
+
+/// Whether a field may have this value: what `HeaderValue` takes.
+fn is_value(value: &[u8]) -> bool {
+    let is_fit = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    value.iter().all(is_fit)
 }
 
 impl fmt::Debug for Memo {
@@ -129,6 +177,12 @@ fn mark(rest: &[u8]) -> Option<u32> {
 }
 
 impl Slot {
+    /// Whether this is the line that `rest` begins with.
+    fn is(&self, mark: u32, rest: &[u8]) -> bool {
+        let known = self.known.as_ref();
+        known.is_some_and(|known| known.mark == mark && rest.starts_with(&known.line))
+    }
+
     /// Keeps a line, if what is here has not been seen for a while.
     fn learn(&mut self, mark: u32, line: &[u8], name: &HeaderName, value: &[u8]) -> bool {
         self.misses = self.misses.saturating_add(1);

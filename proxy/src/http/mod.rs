@@ -15,6 +15,7 @@ pub mod forwarded;
 pub mod hop_by_hop;
 pub mod memo;
 pub mod respond;
+mod server_lines;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,6 +28,7 @@ pub use error::{ErrorKind, ProxyError, Retry, Side};
 pub use exchange::{
     ConnectionInfo, Exchange, Finish, Observer, Priority, Protocol, TlsConnection, WantsOrigin,
 };
+pub use server_lines::{ServerLines, may_pass};
 
 use std::fmt;
 use std::future::Future;
@@ -68,7 +70,9 @@ pub trait HttpService: fmt::Debug + Send + Sync {
     }
 
     /// Whether it takes requests whose exchange still has `lines`, and sees to it
-    /// that servers get them. Others find all headers where headers belong.
+    /// that servers get them; and never looks into the headers of a server's
+    /// response, so that they may be [`ServerLines`]. Others find all headers where
+    /// headers belong.
     fn takes_lines(&self) -> bool {
         false
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::date;
 use super::head::{Terms, has, length};
-use crate::http::Body;
+use crate::http::{Body, ServerLines};
 
 /// Headers that mean nothing, or too much, behind a body (RFC 9110 section 6.5.1).
 const NO_TRAILERS: [HeaderName; 16] = [
@@ -107,6 +107,10 @@ pub(super) fn encode<B>(
 ) -> Encoded {
     status_line(out, head, terms.is_http10);
     let mut plan = Plan::new(head.status(), size, terms);
+    if let Some(lines) = head.extensions().get::<ServerLines>() {
+        out.extend_from_slice(lines.as_bytes());
+        plan.has_date = lines.has_date();
+    }
     for (name, value) in head.headers() {
         plan.header(out, name, value);
     }

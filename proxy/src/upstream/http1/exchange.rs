@@ -10,7 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::http::StatusCode;
+use ::http::{Method, StatusCode};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use super::super::tunnel::{self, Wish};
 use super::head::{self, Head};
 use super::outbound::{Outbound, Stop};
 use super::{Connection, body};
-use crate::http::{Body, ErrorKind, ProxyError, Request, Response, Retry};
+use crate::http::{Body, ErrorKind, ProxyError, Request, Response, Retry, ServerLines};
 
 /// Most that is read at once of a head and the body behind it.
 const HEAD_READ: usize = 16 * 1024;
@@ -79,6 +79,7 @@ pub(in super::super) fn exchange<'a>(
             outbound: Outbound::new(request),
             limit: HeadLimit::new(connection.shared.transport.header_timeout),
             search: Search::default(),
+            lines: None,
             rest: Bytes::new(),
             interim: 0,
             is_begun: false,
@@ -103,6 +104,8 @@ struct Call {
     outbound: Outbound,
     limit: HeadLimit,
     search: Search,
+    /// The lines of a head that is passed on as it came.
+    lines: Option<ServerLines>,
     /// What came behind the head.
     rest: Bytes,
     interim: u32,
@@ -238,7 +241,7 @@ impl Call {
             return in_bounds(bytes).map(|()| (None, 0));
         }
         // The request will not be sent again: there is an answer to it.
-        while let Some(head) = head::parse(left, &mut request.head.headers)? {
+        while let Some(head) = self.parse(left, request)? {
             used += head.length;
             left = bytes.get(used..).unwrap_or_default();
             let is_final = !head.status.is_informational();
@@ -255,6 +258,18 @@ impl Call {
             }
         }
         in_bounds(left).map(|()| (None, used))
+    }
+
+    fn parse(&mut self, bytes: &[u8], request: &mut Request) -> Result<Option<Head>, ProxyError> {
+        if request.exchange.passes_lines.get() && request.head.method != Method::HEAD {
+            let mut lines = ServerLines::new();
+            if let Some(head) = head::parse_lines(bytes, &mut lines) {
+                self.lines = Some(lines);
+                request.head.headers.clear();
+                return Ok(Some(head));
+            }
+        }
+        head::parse(bytes, &mut request.head.headers)
     }
 
     fn answer(
@@ -286,6 +301,9 @@ impl Call {
         *response.headers_mut() = headers;
         if let Some(reason) = &head.reason {
             response.extensions_mut().insert(reason.clone());
+        }
+        if let Some(lines) = self.lines {
+            response.extensions_mut().insert(lines);
         }
         Ok(Answer {
             response,

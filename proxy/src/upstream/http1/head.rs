@@ -17,7 +17,7 @@ use hyper::ext::ReasonPhrase;
 use super::super::response::{bad, content_length, is_only_chunked, parse_length};
 use super::memo;
 use crate::http::chunked::Decoder;
-use crate::http::{ErrorKind, ProxyError};
+use crate::http::{ErrorKind, ProxyError, ServerLines, may_pass};
 
 /// Most headers of a response.
 const MAX_HEADERS: usize = 256;
@@ -67,8 +67,10 @@ struct Seen {
     /// The last of the lengths, if it is plain.
     length: Option<u64>,
     coding: bool,
+    /// Whether the coding was found to be `chunked` and nothing else.
+    is_chunked: bool,
     close: bool,
-    keep_alive: bool,
+    keep_for: Option<Duration>,
 }
 
 impl Seen {
@@ -81,8 +83,35 @@ impl Seen {
         } else if name == CONNECTION {
             self.close |= says_close(value);
         } else if name == KEEP_ALIVE {
-            self.keep_alive = true;
+            self.keep_for = self.keep_for.or_else(|| keep_alive(value.as_bytes()));
         }
+    }
+
+    /// Notes a header of a response that is passed on line by line. Tells whether
+    /// its line is to go on; nothing if this can't be such a response.
+    fn note_line(&mut self, name: &HeaderName, value: &[u8]) -> Option<bool> {
+        if may_pass(name) {
+            return Some(true);
+        }
+        let is_first = match *name {
+            CONTENT_LENGTH if self.lengths == 0 => {
+                self.lengths = 1;
+                self.length = parse_length(value);
+                self.length.is_some()
+            }
+            TRANSFER_ENCODING if !self.coding => {
+                self.coding = true;
+                self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+                self.is_chunked
+            }
+            CONNECTION => value.eq_ignore_ascii_case(b"keep-alive"),
+            _ if *name == KEEP_ALIVE => {
+                self.keep_for = self.keep_for.or_else(|| keep_alive(value));
+                true
+            }
+            _ => false,
+        };
+        is_first.then_some(false)
     }
 }
 
@@ -95,20 +124,37 @@ pub(super) fn parse(bytes: &[u8], headers: &mut HeaderMap) -> Result<Option<Head
     }
 }
 
+/// The head of a usual response to a request whose method is not HEAD, with a body
+/// or at least a place for one; its lines go to `lines`. Nothing if there is
+/// anything about it that must be looked at as [`parse`] does.
+pub(super) fn parse_lines(bytes: &[u8], lines: &mut ServerLines) -> Option<Head> {
+    let (status, length) = status_line(bytes)?;
+    let has_body = !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !has_body {
+        return None;
+    }
+    lines.clear();
+    let mut seen = Seen::default();
+    let length = memo::lines(bytes, length, MAX_HEADERS, |name, value, line| {
+        if seen.note_line(name, value)? {
+            lines.push(name, line);
+        }
+        Some(())
+    })?;
+    let is_clear = !seen.coding || seen.lengths == 0;
+    is_clear.then_some(Head {
+        status,
+        reason: None,
+        length,
+        is_current: true,
+        seen,
+    })
+}
+
 /// The head of a usual response, which is nearly every one.
 fn parse_usual(bytes: &[u8], headers: &mut HeaderMap) -> Option<Head> {
-    let (status, length) = match bytes.strip_prefix(b"HTTP/1.1 ")? {
-        rest if rest.starts_with(b"200 OK\r\n") => (StatusCode::OK, 17),
-        rest => {
-            let end = memchr::memchr(b'\r', rest)?;
-            let (code, reason) = rest.get(..end)?.split_at_checked(3)?;
-            let status = StatusCode::from_bytes(code).ok()?;
-            let usual = status.canonical_reason()?.as_bytes();
-            let is_usual = reason.strip_prefix(b" ") == Some(usual);
-            let is_line = rest.get(end..)?.starts_with(b"\r\n");
-            (is_usual && is_line).then_some((status, b"HTTP/1.1 ".len() + end + 2))?
-        }
-    };
+    let (status, length) = status_line(bytes)?;
     let mut seen = Seen::default();
     headers.clear();
     let length = memo::fields(bytes, length, MAX_HEADERS, headers, |name, value| {
@@ -122,6 +168,22 @@ fn parse_usual(bytes: &[u8], headers: &mut HeaderMap) -> Option<Head> {
         length,
         is_current: true,
         seen,
+    })
+}
+
+/// The status in a usual status line, and how long that line is.
+fn status_line(bytes: &[u8]) -> Option<(StatusCode, usize)> {
+    Some(match bytes.strip_prefix(b"HTTP/1.1 ")? {
+        rest if rest.starts_with(b"200 OK\r\n") => (StatusCode::OK, 17),
+        rest => {
+            let end = memchr::memchr(b'\r', rest)?;
+            let (code, reason) = rest.get(..end)?.split_at_checked(3)?;
+            let status = StatusCode::from_bytes(code).ok()?;
+            let usual = status.canonical_reason()?.as_bytes();
+            let is_usual = reason.strip_prefix(b" ") == Some(usual);
+            let is_line = rest.get(end..)?.starts_with(b"\r\n");
+            (is_usual && is_line).then_some((status, b"HTTP/1.1 ".len() + end + 2))?
+        }
     })
 }
 
@@ -176,15 +238,10 @@ impl Head {
     ) -> Result<Terms, ProxyError> {
         let (framing, is_clear) = self.framing(method, headers)?;
         let is_endless = matches!(framing, Framing::Close);
-        let keep_for = if self.seen.keep_alive {
-            keep_alive(headers)
-        } else {
-            None
-        };
         Ok(Terms {
             framing,
             is_reusable: self.is_current && is_clear && !self.seen.close && !is_endless,
-            keep_for,
+            keep_for: self.seen.keep_for,
         })
     }
 
@@ -207,7 +264,7 @@ impl Head {
             if !self.is_current {
                 return Err(bad("a transfer coding in HTTP/1.0"));
             }
-            if !is_only_chunked(headers) {
+            if !self.seen.is_chunked && !is_only_chunked(headers) {
                 return Err(bad("a transfer coding other than chunked"));
             }
         }
@@ -237,8 +294,8 @@ fn says_close(list: &HeaderValue) -> bool {
     tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+fn keep_alive(value: &[u8]) -> Option<Duration> {
+    let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
@@ -250,6 +307,7 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::hop_by_hop;
 
     fn parsed(text: &str) -> Result<Option<(Head, HeaderMap)>, ProxyError> {
         let mut headers = HeaderMap::new();
@@ -429,5 +487,90 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    /// What a client is told by either way: the terms, and the lines.
+    fn told(text: &str) -> [Option<(String, bool, Option<Duration>, Vec<String>)>; 2] {
+        let mut map = HeaderMap::new();
+        let apart = parse(text.as_bytes(), &mut map).ok().flatten();
+        let mut lines = ServerLines::new();
+        let whole = parse_lines(text.as_bytes(), &mut lines);
+        let told = |head: Head, mut headers: HeaderMap, lines: &ServerLines| {
+            let terms = head.terms(&Method::GET, &mut headers).ok()?;
+            hop_by_hop::response(&mut headers);
+            headers.remove(CONTENT_LENGTH);
+            let mut told: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", value.as_bytes().escape_ascii()))
+                .collect();
+            let lines = lines.as_bytes().split(|byte| *byte == b'\n');
+            told.extend(lines.filter(|line| !line.is_empty()).map(|line| {
+                let (name, value) = line.split_at(line.iter().position(|b| *b == b':').unwrap());
+                let name = name.to_ascii_lowercase().escape_ascii().to_string();
+                format!("{name}:{}", value[1..].trim_ascii().escape_ascii())
+            }));
+            told.sort();
+            let framing = format!("{} {:?}", head.status, terms.framing);
+            Some((framing, terms.is_reusable, terms.keep_for, told))
+        };
+        let apart = apart.and_then(|head| told(head, map, &ServerLines::new()));
+        let whole = whole.and_then(|head| told(head, HeaderMap::new(), &lines));
+        [apart, whole]
+    }
+
+    #[test]
+    fn lines_say_what_headers_would_say() {
+        const LINES: [&str; 26] = [
+            "Server: nginx/1.22.1",
+            "Date: Sat, 21 Nov 2026 10:00:00 GMT",
+            "content-type: text/plain; charset=utf-8",
+            "ETag:\"abc\"",
+            "Content-Length: 5",
+            "Content-Length: 5",
+            "Content-Length: +5",
+            "Content-Length: 5, 5",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: Chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Connection: keep-alive",
+            "Connection: close",
+            "Connection: X-Private",
+            "X-Private: 1",
+            "Keep-Alive: timeout=5, max=100",
+            "Keep-Alive: timeout=x",
+            "Set-Cookie: a=b; Path=/",
+            "X-Long-Value-Of-A-Header: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "X-Blanks:  \t a b \t",
+            "Trailer: X-End",
+            "Upgrade: h2c",
+            "X-Empty-Header:",
+            "Bad Name: x",
+            "X-Control-Byte: a\u{1}b",
+            "X-Latin-Value: \u{e9}",
+        ];
+        const STATUS: [&str; 6] = [
+            "200 OK",
+            "404 Not Found",
+            "204 No Content",
+            "304 Not Modified",
+            "200 Fine",
+            "503 Service Unavailable",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut passed = 0;
+        for _ in 0..20_000 {
+            let mut text = format!("HTTP/1.1 {}\r\n", STATUS[random.usize(..STATUS.len())]);
+            for _ in 0..random.usize(..6) {
+                text += LINES[random.usize(..LINES.len())];
+                text += if random.u8(..200) == 0 { "\n" } else { "\r\n" };
+            }
+            text += "\r\nhello";
+            let [apart, whole] = told(&text);
+            passed += u32::from(whole.is_some());
+            if whole.is_some() {
+                assert_eq!(whole, apart, "{text:?}");
+            }
+        }
+        assert!(passed > 4_000, "{passed}");
     }
 }

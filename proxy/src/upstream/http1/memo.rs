@@ -13,6 +13,21 @@ thread_local! {
     static KNOWN: RefCell<Memo> = const { RefCell::new(Memo::new(|name| *name != SET_COOKIE)) };
 }
 
+/// Reads the fields of `bytes` behind `from` as they stand there. Calls `take` with
+/// the name, the value and the whole line of each, which gives up by saying
+/// nothing. Where they end, or nothing unless all is plain.
+pub(super) fn lines(
+    bytes: &[u8],
+    from: usize,
+    most: usize,
+    take: impl FnMut(&HeaderName, &[u8], &[u8]) -> Option<()>,
+) -> Option<usize> {
+    let fields = bytes.get(from..)?;
+    KNOWN
+        .with_borrow_mut(|known| known.lines(fields, most, take))
+        .map(|length| from + length)
+}
+
 /// Reads the fields of `bytes` behind `from`, `most` at most, up to the empty
 /// line. Calls `note` for each of them, which tells whether it is to be kept.
 /// Where they end, or nothing unless all is plain.
