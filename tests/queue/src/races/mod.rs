@@ -1,0 +1,179 @@
+//! Servers that close idle connections just when the proxy wants to use them.
+//!
+//! `server` closes and keeps count, `load` makes the requests so that many
+//! connections have been idle for just about the server's time-out; this module
+//! runs each kind of server behind each proxy and makes the tables. No answer
+//! may be anything but 200, and no POST may be executed twice.
+
+mod load;
+mod server;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::block_on;
+use crate::options::Options;
+use crate::subject::{Product, Setup};
+use crate::verdict::Verdict;
+pub use load::CLIENTS;
+use load::{Load, Sent};
+pub use server::{Idle, Ledger, Servers};
+
+/// Servers behind the proxy.
+const SERVERS: usize = 4;
+
+/// One kind of server and how it is met.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    idle: Idle,
+    /// Requests of a client between two pauses.
+    burst: usize,
+}
+
+/// All kinds. Where the time-out is long, more is sent between two pauses.
+const KINDS: [Kind; 5] = [
+    Kind {
+        name: "5ms",
+        idle: Idle::After(Duration::from_millis(5)),
+        burst: 4,
+    },
+    Kind {
+        name: "50ms",
+        idle: Idle::After(Duration::from_millis(50)),
+        burst: 8,
+    },
+    Kind {
+        name: "2s",
+        idle: Idle::After(Duration::from_secs(2)),
+        burst: 50,
+    },
+    Kind {
+        name: "5s",
+        idle: Idle::After(Duration::from_secs(5)),
+        burst: 100,
+    },
+    Kind {
+        name: "random",
+        idle: Idle::Within(Duration::from_secs(1)),
+        burst: 16,
+    },
+];
+
+/// What came of one kind behind one proxy.
+#[derive(Clone, Debug, Default)]
+struct Outcome {
+    sent: Sent,
+    duplicate_posts: u64,
+    duplicate_gets: u64,
+    /// Answered well, and yet no server executed them.
+    invented: u64,
+    opened: u64,
+    closed: u64,
+    reset: u64,
+}
+
+impl Outcome {
+    fn row(&self, title: &str, kind: &str) -> String {
+        let list = |errors: &BTreeMap<String, u64>| {
+            let parts: Vec<_> = errors.iter().map(|(e, n)| format!("{e}: {n}")).collect();
+            if parts.is_empty() {
+                "0".to_owned()
+            } else {
+                parts.join(", ")
+            }
+        };
+        format!(
+            "| {title} | {kind} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            self.sent.requests,
+            list(&self.sent.get_errors),
+            list(&self.sent.post_errors),
+            self.duplicate_posts,
+            self.duplicate_gets,
+            self.opened,
+            self.closed,
+            self.reset,
+        )
+    }
+
+    fn verdicts(&self, kind: &str) -> [Verdict; 2] {
+        let sent = &self.sent;
+        let errors = sent.errors();
+        let wrong = self.duplicate_posts + self.invented;
+        [
+            Verdict::new(
+                errors == 0,
+                format!(
+                    "{kind}: {errors} errors in {} requests, none",
+                    sent.requests
+                ),
+            ),
+            Verdict::new(
+                wrong == 0,
+                format!("{kind}: {wrong} POSTs executed twice or not at all, none"),
+            ),
+        ]
+    }
+}
+
+/// Runs what the options ask for and prints a table; returns what was kept.
+///
+/// # Errors
+/// A proxy does not start.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a command line"
+)]
+pub fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
+    let requests = options.requests.unwrap_or(1_000_000) / KINDS.len();
+    let mut verdicts = Vec::new();
+    let mut table = String::from(
+        "| proxy | servers close after | requests | errors of GET | errors of POST | POSTs executed twice \
+         | GETs executed twice | connections opened | closed idle | reset idle |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for product in Product::ALL.into_iter().filter(|p| options.takes(*p)) {
+        for kind in KINDS.iter().filter(|kind| options.wants(kind.name)) {
+            eprintln!("{}: {}", kind.name, product.name());
+            let outcome = one(kind, product, requests, options.seed)?;
+            let _ = write!(table, "{}", outcome.row(product.name(), kind.name));
+            if product == Product::Tidegate {
+                verdicts.extend(outcome.verdicts(kind.name));
+            }
+        }
+    }
+    println!("\n### Idle connections that servers close\n\n{table}");
+    Ok(verdicts)
+}
+
+/// One kind of server behind one proxy.
+fn one(kind: &Kind, product: Product, requests: usize, seed: u64) -> anyhow::Result<Outcome> {
+    let load = Load::new(kind.idle, kind.burst, requests, seed);
+    let servers = Servers::start(SERVERS, kind.idle, load.requests())?;
+    let setup = Setup {
+        retries: true,
+        ..Setup::new(product)
+    };
+    let subject = setup.start(&servers.addresses)?;
+    let sent = block_on(load.run(subject.address))?;
+    let ledger = &servers.ledger;
+    let mut outcome = Outcome {
+        opened: ledger.opened.load(Ordering::Relaxed),
+        closed: ledger.closed.load(Ordering::Relaxed),
+        reset: ledger.reset.load(Ordering::Relaxed),
+        sent,
+        ..Outcome::default()
+    };
+    for id in 0..load.requests() {
+        match (ledger.executions(id), load::is_post(id)) {
+            (0, true) if outcome.sent.answered.get(id) == Some(&true) => outcome.invented += 1,
+            (0 | 1, _) => {}
+            (_, true) => outcome.duplicate_posts += 1,
+            (_, false) => outcome.duplicate_gets += 1,
+        }
+    }
+    Ok(outcome)
+}
