@@ -17,6 +17,7 @@ Experiments on limits, queues and kept-alive connections.
   --requests N        so many instead
   --only NAME,..      only these parts of the experiment
   --subjects NAME,..  only these proxies (tidegate, haproxy, traefik)
+  --limited           only proxies with a limit (uwsgi)
   --seed N            another sequence (1)
 ";
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Proxies to try; all if empty.
     pub subjects: Vec<Product>,
+    /// Only proxies with a limit.
+    pub limited: bool,
     /// What random choices are made from.
     pub seed: u64,
 }
@@ -60,6 +63,7 @@ impl Options {
             requests: None,
             only: Vec::new(),
             subjects: Vec::new(),
+            limited: false,
             seed: 1,
         }
     }
@@ -87,9 +91,16 @@ impl Options {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                 None => (argument, None),
             };
-            if name == "--help" {
-                options.experiment = None;
-                return Ok(options);
+            match name.as_str() {
+                "--help" => {
+                    options.experiment = None;
+                    return Ok(options);
+                }
+                "--limited" => {
+                    options.limited = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = value.or_else(|| arguments.next());
             options.set(
@@ -157,6 +168,7 @@ mod tests {
         assert!(options.wants("5s") && !options.wants("5ms"));
         assert!(options.takes(Product::Tidegate) && !options.takes(Product::Haproxy));
         assert!(read("waits").unwrap().wants("all"));
+        assert!(read("uwsgi --limited --seed 2").unwrap().limited);
         assert_eq!(read("waits --help").unwrap().experiment, None);
         for bad in [
             "",

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::block_on;
 use crate::client::{Client, get};
 use crate::options::Options;
-use crate::races::{Idle, Servers};
+use crate::races::{Idle, Manner, Servers};
 use crate::subject::{Product, Setup};
 use crate::verdict::Verdict;
 
@@ -89,7 +89,11 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
 
 /// One run: odd ones with a limit of one, even ones of two.
 fn one(product: Product, number: u64, requests: usize, seed: u64) -> anyhow::Result<Outcome> {
-    let servers = Servers::start(SERVERS, Idle::After(Duration::from_secs(60)), 0)?;
+    let manner = Manner {
+        idle: Idle::After(Duration::from_secs(60)),
+        work: Duration::ZERO,
+    };
+    let servers = Servers::start(SERVERS, manner, 0)?;
     let logs = product == Product::Tidegate;
     let setup = Setup {
         maxconn: if number % 2 == 1 { 1 } else { 2 },

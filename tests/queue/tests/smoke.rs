@@ -35,7 +35,9 @@ fn nobody_is_forgotten_in_the_queue() {
 #[test]
 #[ignore = "needs uWSGI"]
 fn uwsgi_is_served_without_errors() {
-    let verdicts = uwsgi::run(&small(Experiment::Uwsgi, 300, &["kept24"])).unwrap();
+    let mut options = small(Experiment::Uwsgi, 300, &["kept24"]);
+    options.limited = true;
+    let verdicts = uwsgi::run(&options).unwrap();
     assert_eq!(verdicts.len(), 8);
     for verdict in verdicts {
         // So few requests say nothing about rates and rare long answers.

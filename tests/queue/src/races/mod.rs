@@ -19,10 +19,13 @@ use crate::subject::{Product, Setup};
 use crate::verdict::Verdict;
 pub use load::CLIENTS;
 use load::{Load, Sent};
-pub use server::{Idle, Ledger, Servers};
+pub use server::{Idle, Ledger, Manner, Servers};
 
 /// Servers behind the proxy.
 const SERVERS: usize = 4;
+
+/// What every other request takes at its server.
+const WORK: Duration = Duration::from_millis(1);
 
 /// One kind of server and how it is met.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +155,11 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
 /// One kind of server behind one proxy.
 fn one(kind: &Kind, product: Product, requests: usize, seed: u64) -> anyhow::Result<Outcome> {
     let load = Load::new(kind.idle, kind.burst, requests, seed);
-    let servers = Servers::start(SERVERS, kind.idle, load.requests())?;
+    let manner = Manner {
+        idle: kind.idle,
+        work: WORK,
+    };
+    let servers = Servers::start(SERVERS, manner, load.requests())?;
     let setup = Setup {
         retries: true,
         ..Setup::new(product)

@@ -35,6 +35,16 @@ impl Idle {
     }
 }
 
+/// How servers behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// When they close.
+    pub idle: Idle,
+    /// How long they take for every other request, so that many connections are
+    /// in use at once.
+    pub work: Duration,
+}
+
 /// What servers remember.
 #[derive(Debug)]
 pub struct Ledger {
@@ -91,7 +101,7 @@ impl Servers {
     ///
     /// # Errors
     /// A socket or the runtime cannot be made.
-    pub fn start(count: usize, idle: Idle, requests: usize) -> anyhow::Result<Self> {
+    pub fn start(count: usize, manner: Manner, requests: usize) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -111,7 +121,7 @@ impl Servers {
         let thread = thread::spawn(move || {
             let local = LocalSet::new();
             for listener in listeners {
-                local.spawn_local(accept(listener, idle, Arc::clone(&shared)));
+                local.spawn_local(accept(listener, manner, Arc::clone(&shared)));
             }
             let _ = runtime.block_on(local.run_until(stopped));
         });
@@ -134,12 +144,12 @@ impl Drop for Servers {
     }
 }
 
-async fn accept(listener: TcpListener, idle: Idle, ledger: Arc<Ledger>) {
+async fn accept(listener: TcpListener, manner: Manner, ledger: Arc<Ledger>) {
     while !ledger.stopped.load(Ordering::Relaxed) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 ledger.opened.fetch_add(1, Ordering::Relaxed);
-                tokio::task::spawn_local(serve(stream, idle, Arc::clone(&ledger)));
+                tokio::task::spawn_local(serve(stream, manner, Arc::clone(&ledger)));
             }
             // Out of descriptors: wait until some connection ends.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -147,15 +157,15 @@ async fn accept(listener: TcpListener, idle: Idle, ledger: Arc<Ledger>) {
     }
 }
 
-async fn serve(stream: TcpStream, idle: Idle, ledger: Arc<Ledger>) {
+async fn serve(stream: TcpStream, manner: Manner, ledger: Arc<Ledger>) {
     let _ = stream.set_nodelay(true);
     let mut wire = Wire::new(stream);
     let mut patience = FIRST;
     while timeout(patience, wire.stream().readable()).await.is_ok() {
-        if answer(&mut wire, &ledger).await.is_err() {
+        if answer(&mut wire, manner.work, &ledger).await.is_err() {
             return;
         }
-        patience = idle.draw();
+        patience = manner.idle.draw();
     }
     if fastrand::u8(..3) == 0 {
         let _ = wire.stream().set_zero_linger();
@@ -166,12 +176,15 @@ async fn serve(stream: TcpStream, idle: Idle, ledger: Arc<Ledger>) {
 }
 
 /// Reads a whole request, executes it, and answers with its number.
-async fn answer(wire: &mut Wire, ledger: &Ledger) -> Result<(), Broken> {
+async fn answer(wire: &mut Wire, work: Duration, ledger: &Ledger) -> Result<(), Broken> {
     let request = wire.request().await?;
     wire.body(request.length, 0).await?;
     let id = request.path.trim_start_matches('/');
     if let Ok(id) = id.parse() {
         ledger.execute(id);
+    }
+    if !work.is_zero() && fastrand::bool() {
+        tokio::time::sleep(work).await;
     }
     let length = id.len();
     let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{id}");
@@ -187,8 +200,11 @@ mod tests {
 
     #[test]
     fn requests_are_counted_and_idle_connections_closed() {
-        let idle = Idle::After(Duration::from_millis(20));
-        let servers = Servers::start(1, idle, 8).unwrap();
+        let manner = Manner {
+            idle: Idle::After(Duration::from_millis(20)),
+            work: Duration::from_millis(1),
+        };
+        let servers = Servers::start(1, manner, 8).unwrap();
         let address = servers.addresses[0];
         block_on(async {
             let mut client = Client::new(address, Duration::from_secs(10));

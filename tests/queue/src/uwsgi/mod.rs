@@ -105,7 +105,8 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for scenario in SCENARIOS.iter().filter(|s| options.wants(s.name)) {
         let mut rows = Vec::new();
-        for setup in setups().into_iter().filter(|s| options.takes(s.product)) {
+        let wanted = |s: &Setup| options.takes(s.product) && (s.maxconn > 0 || !options.limited);
+        for setup in setups().into_iter().filter(wanted) {
             eprintln!("{}: {}", scenario.name, setup.title());
             let figures = one(scenario, &setup, &times)?;
             if setup.product == Product::Tidegate && setup.maxconn > 0 {
