@@ -71,6 +71,8 @@ struct Outcome {
     sent: Sent,
     duplicate_posts: u64,
     duplicate_gets: u64,
+    /// Executed, and yet not answered well.
+    lost: u64,
     /// Answered well, and yet no server executed them.
     invented: u64,
     opened: u64,
@@ -79,6 +81,20 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// Counts what became of one request.
+    fn count(&mut self, is_post: bool, executions: u8, was_answered: bool) {
+        if executions > 1 && is_post {
+            self.duplicate_posts += 1;
+        } else if executions > 1 {
+            self.duplicate_gets += 1;
+        }
+        match (executions, was_answered) {
+            (0, true) => self.invented += 1,
+            (1.., false) => self.lost += 1,
+            _ => {}
+        }
+    }
+
     fn row(&self, title: &str, kind: &str) -> String {
         let list = |errors: &BTreeMap<String, u64>| {
             let parts: Vec<_> = errors.iter().map(|(e, n)| format!("{e}: {n}")).collect();
@@ -89,10 +105,11 @@ impl Outcome {
             }
         };
         format!(
-            "| {title} | {kind} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {title} | {kind} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             self.sent.requests,
             list(&self.sent.get_errors),
             list(&self.sent.post_errors),
+            self.lost,
             self.duplicate_posts,
             self.duplicate_gets,
             self.opened,
@@ -115,7 +132,9 @@ impl Outcome {
             ),
             Verdict::new(
                 wrong == 0,
-                format!("{kind}: {wrong} POSTs executed twice or not at all, none"),
+                format!(
+                    "{kind}: {wrong} POSTs executed twice, or answers to what was not executed, none"
+                ),
             ),
         ]
     }
@@ -134,9 +153,9 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Verdict>> {
     let requests = options.requests.unwrap_or(1_000_000) / KINDS.len();
     let mut verdicts = Vec::new();
     let mut table = String::from(
-        "| proxy | servers close after | requests | errors of GET | errors of POST | POSTs executed twice \
-         | GETs executed twice | connections opened | closed idle | reset idle |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| proxy | servers close after | requests | errors of GET | errors of POST \
+         | executed all the same | POSTs executed twice | GETs executed twice | connections opened | closed idle \
+         | reset idle |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for product in Product::ALL.into_iter().filter(|p| options.takes(*p)) {
         for kind in KINDS.iter().filter(|kind| options.wants(kind.name)) {
@@ -175,12 +194,33 @@ fn one(kind: &Kind, product: Product, requests: usize, seed: u64) -> anyhow::Res
         ..Outcome::default()
     };
     for id in 0..load.requests() {
-        match (ledger.executions(id), load::is_post(id)) {
-            (0, true) if outcome.sent.answered.get(id) == Some(&true) => outcome.invented += 1,
-            (0 | 1, _) => {}
-            (_, true) => outcome.duplicate_posts += 1,
-            (_, false) => outcome.duplicate_gets += 1,
-        }
+        let was_answered = outcome.sent.answered.get(id) == Some(&true);
+        outcome.count(load::is_post(id), ledger.executions(id), was_answered);
     }
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_are_compared_with_answers() {
+        let mut outcome = Outcome::default();
+        for (is_post, executions, was_answered) in [
+            (true, 1, true),
+            (true, 2, true),
+            (true, 2, false),
+            (false, 2, true),
+            (true, 1, false),
+            (false, 0, false),
+            (false, 0, true),
+        ] {
+            outcome.count(is_post, executions, was_answered);
+        }
+        assert_eq!((outcome.duplicate_posts, outcome.duplicate_gets), (2, 1));
+        assert_eq!((outcome.lost, outcome.invented), (2, 1));
+        let met = outcome.verdicts("x").map(|verdict| verdict.is_met);
+        assert_eq!(met, [true, false]);
+    }
 }

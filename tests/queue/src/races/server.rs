@@ -161,7 +161,11 @@ async fn serve(stream: TcpStream, manner: Manner, ledger: Arc<Ledger>) {
     let _ = stream.set_nodelay(true);
     let mut wire = Wire::new(stream);
     let mut patience = FIRST;
-    while timeout(patience, wire.stream().readable()).await.is_ok() {
+    // The end of the stream counts too: then there is no request to be read.
+    while timeout(patience, wire.stream().peek(&mut [0]))
+        .await
+        .is_ok()
+    {
         if answer(&mut wire, manner.work, &ledger).await.is_err() {
             return;
         }
