@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ::http::{Request, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -284,7 +284,7 @@ impl Balanced {
     async fn until(&self, up: bool) {
         let became = async {
             while self.up.load(Ordering::Relaxed) != up {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
         };
         let became = timeout(Duration::from_secs(600), became).await;
