@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_obeyed_is_named() {
-        let table: [(&str, fn(&mut HealthCheck)); 9] = [
+        type Spoil = fn(&mut HealthCheck);
+        let table: [(&str, Spoil); 9] = [
             ("healthCheck.mode", |it| it.mode = "icmp".to_owned()),
             ("healthCheck.scheme", |it| it.scheme = "ftp".to_owned()),
             ("healthCheck.path", |it| it.path = "http://a/".to_owned()),

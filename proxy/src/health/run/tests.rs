@@ -145,8 +145,12 @@ async fn statuses_and_redirects_are_judged_as_by_traefik() {
             }),
         )
         .await;
-        let result = result.as_ref().map(|()| ()).map_err(String::as_str);
-        assert_eq!(result, expected, "{path} {status} {follows}");
+        let result = result.err().unwrap_or_default();
+        assert_eq!(
+            result,
+            expected.err().unwrap_or_default(),
+            "{path} {status} {follows}"
+        );
     }
 }
 
@@ -156,7 +160,7 @@ async fn the_question_is_as_configured() {
         let address = serve(is_http2, |request| {
             let host = request.headers().get("host");
             let host = host.and_then(|host| host.to_str().ok());
-            let host = host.or(request.uri().host()).unwrap_or_default();
+            let host = host.or_else(|| request.uri().host()).unwrap_or_default();
             let is_right = request.method() == "POST"
                 && request.uri().path_and_query().unwrap() == "/base/health?deep=1"
                 && host == "app.test"
@@ -212,6 +216,77 @@ async fn grpc_health_is_asked_for() {
             let trouble = result.err().unwrap_or_default();
             assert_eq!(trouble, expected);
         }
+    }
+}
+
+/// A TLS server of these protocols, and a transport that trusts anyone.
+async fn serve_tls(protocols: &[&[u8]]) -> (String, Arc<Transport>) {
+    let pair = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.cert.der().clone()], key.into())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            tokio::spawn(async move {
+                let answer = move |request: Request<Incoming>| {
+                    let is_right = (request.version() == ::http::Version::HTTP_2) == is_http2;
+                    let is_grpc = request.method() == "POST";
+                    let answer = match is_right {
+                        true if is_grpc => grpc(&[0, 0, 0, 0, 2, 8, 1], Some("0")),
+                        true => reply(200),
+                        false => reply(505),
+                    };
+                    async { Ok::<_, std::convert::Infallible>(answer) }
+                };
+                let (io, service) = (TokioIo::new(stream), service_fn(answer));
+                if is_http2 {
+                    let builder = http2::Builder::new(TokioExecutor::new());
+                    drop(builder.serve_connection(io, service).await);
+                } else {
+                    drop(http1::Builder::new().serve_connection(io, service).await);
+                }
+            });
+        }
+    });
+    let settings = ServersTransport {
+        insecure_skip_verify: true,
+        ..ServersTransport::default()
+    };
+    let transport = Transport::new("trusting@file", &settings, false).unwrap();
+    (url, Arc::new(transport))
+}
+
+#[tokio::test]
+async fn over_tls_both_sides_agree_on_a_protocol() {
+    let table: [(&[&[u8]], &str, &str); 4] = [
+        (&[b"h2", b"http/1.1"], "http", ""),
+        (&[b"http/1.1"], "http", ""),
+        (&[b"h2"], "grpc", ""),
+        (&[b"http/1.1"], "grpc", "it speaks no HTTP/2"),
+    ];
+    for (protocols, mode, expected) in table {
+        let (url, trusting) = serve_tls(protocols).await;
+        let url = ServerUrl::parse(&url).unwrap();
+        let rules = rules(check(|it| it.mode = mode.to_owned()));
+        let plan = rules.active.unwrap();
+        let result = timeout(PATIENCE, probe(&plan, &url, &trusting)).await;
+        let trouble = result.unwrap().err().map(|trouble| trouble.to_string());
+        assert_eq!(trouble.unwrap_or_default(), expected);
+        let untrusted = probe(&plan, &url, &transport()).await;
+        assert!(matches!(untrusted, Err(Trouble::Connect(_))));
     }
 }
 
