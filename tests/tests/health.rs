@@ -239,6 +239,58 @@ async fn a_server_that_cannot_be_reached_is_taken_out() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As uWSGI with one worker: who comes while a connection is open waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_workers_we_hold_is_not_down() -> anyhow::Result<()> {
+    let worker = Arc::new(Semaphore::new(1));
+    let gate = Arc::new(Semaphore::new(0));
+    let shared = (Arc::clone(&worker), Arc::clone(&gate));
+    let server = Scripted::start(move |mut peer| {
+        let (worker, gate) = shared.clone();
+        async move {
+            let _worker = worker.acquire().await.expect("the worker is there");
+            while let Some(request) = peer.request().await {
+                if request.target() == "/held" {
+                    gate.acquire().await.expect("the gate is open").forget();
+                }
+                if !peer.say(OK).await {
+                    return;
+                }
+            }
+        }
+    });
+    let server = server.await?;
+    let one = format!("{{url: \"http://{}\", maxconn: 1}}", server.address());
+    let options = "healthCheck: {path: /health, interval: 50ms, timeout: 100ms}";
+    let routes = Routes::default().route("site", "PathPrefix(`/`)", &one, options);
+    let site = Arc::new(Site::start(&routes, &[]).await?);
+    let held = tokio::spawn({
+        let site = Arc::clone(&site);
+        async move { ask(&site, "/held").await }
+    });
+    let checks = |more: usize| {
+        let before = server.connections();
+        let server = &server;
+        eventually(SOON, move || async move {
+            server.connections() >= before + more
+        })
+    };
+    let busy = || async {
+        let open = site.metric("tidegate_server_in_flight", "site@file").await;
+        open.is_ok_and(|open| open > 0.5)
+    };
+    eventually(SOON, busy).await?;
+    checks(4).await?;
+    gate.add_permits(1);
+    assert_eq!(held.await??, 200);
+    // The connection is kept now, and holds the worker still.
+    checks(4).await?;
+    assert_eq!(ask(&site, "/").await?, 200);
+    let log = site.proxy.log();
+    assert!(!log.contains("Server is down"), "{log}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_obeyed_is_said() -> anyhow::Result<()> {
     let a = Patient::start(is_check).await?;

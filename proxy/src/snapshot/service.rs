@@ -320,9 +320,10 @@ struct Admission {
 
 impl Admission {
     fn admit(&mut self, id: &Arc<str>, url: &ServerUrl, transport: &Arc<Transport>) -> Arc<Vital> {
-        let member = self.members.iter().find(|server| server.id() == id);
+        let before = self.before.as_ref().filter(|ward| ward.find(id).is_some());
+        let mut members = self.members.iter().filter(|_| before.is_none());
+        let member = members.find(|server| server.id() == id);
         let up = member.map(|server| server.is_up());
-        let before = self.before.as_ref();
         self.ward.admit(id, (url, transport), before, up)
     }
 }
