@@ -101,8 +101,9 @@ impl Control {
             problems = snapshot.report.problems.len(),
             "Configuration applied"
         );
-        self.checks.send_replace(Arc::clone(&snapshot.checks));
+        let checks = Arc::clone(&snapshot.checks);
         self.cell.store(Arc::new(snapshot));
+        self.checks.send_replace(checks);
         if let Some(metrics) = &self.metrics {
             metrics.config_applied(SystemTime::now());
         }
