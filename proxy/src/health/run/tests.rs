@@ -320,6 +320,25 @@ async fn what_is_not_http_or_never_comes_is_no_answer() {
 }
 
 #[tokio::test]
+async fn a_check_that_timed_out_leaves_no_connection() {
+    for (scheme, mode) in [("http", "http"), ("h2c", "http"), ("http", "grpc")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let asked = check(|it| {
+            it.mode = mode.to_owned();
+            it.timeout = Interval::from_millis(100);
+        });
+        let listening = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await
+        });
+        assert_eq!(once(&url, asked).await.unwrap_err(), "no answer in time");
+        let closed = timeout(PATIENCE, listening).await;
+        assert!(closed.is_ok(), "{scheme} {mode}: still open");
+    }
+}
+
+#[tokio::test]
 async fn an_endless_body_does_not_hold_a_check_up() {
     let address = serve(false, |_| {
         let piece = || Ok(Frame::data(Bytes::from_static(&[b'x'; 8192])));
