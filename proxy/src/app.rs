@@ -31,6 +31,7 @@ use self::parts::App;
 use self::sources::Sources;
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
+use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
 use crate::provider::{ProviderError, aggregate};
 use crate::tls::CertificateError;
@@ -98,7 +99,9 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
     let cell = Arc::clone(&app.snapshot);
-    let (control, applied) = Control::new(builder, cell, app.metrics.clone());
+    let (checks, to_check) = watch::channel(Checks::default());
+    tasks.spawn(health::run(to_check));
+    let (control, applied) = Control::new(builder, cell, app.metrics.clone(), checks);
     tasks.spawn(control.run(merged));
     if let Some(log) = app.access_log.clone() {
         tasks.spawn(reopen(signals.reopen, log));

@@ -3,7 +3,7 @@
 //! The modules lie in layers and use only lower ones (`ARCHITECTURE.md` draws
 //! them; a test keeps them): [`config`], [`rule`] and [`balance`] at the bottom,
 //! then the parts that move bytes ([`http`], [`routing`], [`tls`], [`upstream`],
-//! [`observe`]), then [`service`] and [`middleware`], then [`snapshot`], which
+//! [`observe`], [`health`]), then [`service`] and [`middleware`], then [`snapshot`], which
 //! puts them together, and on top what talks to the world: [`provider`] and
 //! [`entry_point`]. [`app`] makes it all.
 
@@ -13,6 +13,7 @@ pub mod balance;
 mod clock;
 pub mod config;
 pub mod entry_point;
+pub mod health;
 pub mod healthcheck;
 pub mod http;
 pub mod middleware;

@@ -44,6 +44,9 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("proxy", "upstream", "tls"),
     ("proxy", "upstream", "http"),
     ("proxy", "observe", "http"),
+    // A check asks as the proxy would, over the server's own transport.
+    ("proxy", "health", "upstream"),
+    ("proxy", "health", "http"),
     // An issued certificate is an ordinary update of a provider.
     ("proxy", "acme", "provider"),
     ("proxy", "app", "lib"),

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use crate::health::Checks;
 use crate::observe::Metrics;
 use crate::provider::aggregate::Merged;
 use crate::snapshot::{Builder, Snapshot, SnapshotCell};
@@ -27,6 +28,8 @@ pub(super) struct Control {
     builder: Builder,
     cell: Arc<SnapshotCell>,
     metrics: Option<Arc<Metrics>>,
+    /// What is to be done about the health of servers.
+    checks: watch::Sender<Checks>,
     /// What was complained about in the last configuration: said once, not at each change.
     known: HashSet<String>,
     /// The providers whose word is in force.
@@ -40,12 +43,14 @@ impl Control {
         builder: Builder,
         cell: Arc<SnapshotCell>,
         metrics: Option<Arc<Metrics>>,
+        checks: watch::Sender<Checks>,
     ) -> (Self, watch::Receiver<BTreeSet<Arc<str>>>) {
         let (applied, seen) = watch::channel(BTreeSet::new());
         let control = Self {
             builder,
             cell,
             metrics,
+            checks,
             known: HashSet::new(),
             applied,
         };
@@ -96,7 +101,9 @@ impl Control {
             problems = snapshot.report.problems.len(),
             "Configuration applied"
         );
+        let checks = Arc::clone(&snapshot.checks);
         self.cell.store(Arc::new(snapshot));
+        self.checks.send_replace(checks);
         if let Some(metrics) = &self.metrics {
             metrics.config_applied(SystemTime::now());
         }

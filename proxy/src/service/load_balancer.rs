@@ -70,10 +70,12 @@ impl LoadBalancer {
             let failure = match endpoint.upstream.send(request, trial.reuse).await {
                 Ok(answer) => {
                     request.exchange.note_origin(&answer.response, clock);
+                    endpoint.note_answer(answer.response.status());
                     return Ok(deliver(answer, slot));
                 }
                 Err(failure) => failure,
             };
+            endpoint.note_failure(&failure.error);
             debug!(
                 service = %self.settings.name,
                 server = %slot.server().id(),

@@ -10,7 +10,11 @@ pub use load_balancer::{LoadBalancer, LoadBalancerSettings};
 
 use std::sync::Arc;
 
+use ::http::StatusCode;
+
 use crate::balance::{Group, ServerState};
+use crate::health::{Room, Subject, Vital};
+use crate::http::ProxyError;
 use crate::upstream::Upstream;
 
 /// What stands behind a balancer's server.
@@ -22,6 +26,24 @@ pub struct Endpoint {
     pub upstream: Arc<Upstream>,
     /// Whether the URL's path goes in front of the request's.
     pub preserve_path: bool,
+    /// Its health, if anybody asks for it.
+    pub vital: Option<Arc<Vital>>,
+}
+
+impl Endpoint {
+    /// Says to its health that it has answered.
+    pub fn note_answer(&self, status: StatusCode) {
+        if let Some(vital) = &self.vital {
+            vital.answered(status);
+        }
+    }
+
+    /// Says to its health that a request to it failed.
+    pub fn note_failure(&self, error: &ProxyError) {
+        if let Some(vital) = &self.vital {
+            vital.failed(error);
+        }
+    }
 }
 
 /// The servers of one service, and the requests that wait for them.
@@ -29,3 +51,24 @@ pub type Servers = Group<Endpoint>;
 
 /// One server of a service.
 pub type Server = ServerState<Endpoint>;
+
+impl Subject for Server {
+    fn set_up(&self, up: bool) {
+        Self::set_up(self, up);
+    }
+
+    /// A kept-alive connection may hold one of the server's workers as well as a
+    /// request does.
+    fn room(&self) -> Room {
+        let limit = u64::from(self.limits().max_in_flight);
+        if limit == 0 {
+            return Room::Unlimited;
+        }
+        let idle = self.target().upstream.connections().idle;
+        if u64::from(self.in_flight()).saturating_add(idle) < limit {
+            Room::Some
+        } else {
+            Room::None
+        }
+    }
+}

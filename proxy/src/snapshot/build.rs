@@ -101,9 +101,11 @@ impl Builder {
         }
         .build();
         registry.sweep(configuration);
+        let checks = registry.checks();
         Snapshot {
             generation: self.generation,
             entry_points,
+            checks,
             tls: tls.finish(&mut report),
             report,
         }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::health::Checks;
 use crate::http::{Priority, SharedService};
 use crate::observe::RouteScopes;
 use crate::routing::RoutingTable;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub entry_points: Vec<(Arc<str>, EntryPointTables)>,
     /// Certificates and TLS settings.
     pub tls: TlsTable,
+    /// What is to be done about the health of servers.
+    pub checks: Checks,
     /// What became of each configured object.
     pub report: Report,
 }

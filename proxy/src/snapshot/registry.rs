@@ -14,6 +14,7 @@ use rustls::server::ProducesTickets;
 use super::certificates::Certificates;
 use crate::balance::{Group, GroupSettings};
 use crate::config::dynamic::{Configuration, Middleware, ServersTransport};
+use crate::health::{Checks, Ward};
 use crate::middleware::Layer;
 use crate::rule::{Rule, Syntax};
 use crate::service::Servers;
@@ -33,6 +34,8 @@ pub struct Registry {
     pub(super) rules: HashMap<(Syntax, String), Arc<Rule>>,
     pub(super) middlewares: HashMap<String, (Middleware, Layer)>,
     pub(super) transports: HashMap<String, (ServersTransport, Arc<Transport>)>,
+    /// The health of servers, by service.
+    pub(super) wards: HashMap<String, Ward>,
     groups: HashMap<String, Arc<Servers>>,
     upstreams: HashMap<(Arc<str>, Arc<str>), Way>,
     /// Counts builds, to tell what the present one has used.
@@ -61,6 +64,7 @@ impl Registry {
             rules: HashMap::new(),
             middlewares: HashMap::new(),
             transports: HashMap::new(),
+            wards: HashMap::new(),
             groups: HashMap::new(),
             upstreams: HashMap::new(),
             build: 0,
@@ -99,6 +103,12 @@ impl Registry {
         upstream
     }
 
+    /// What is to be done about the health of all servers.
+    pub(super) fn checks(&self) -> Checks {
+        let wards = self.wards.values();
+        wards.flat_map(Ward::checks).map(Arc::clone).collect()
+    }
+
     /// Lets go of what `configuration` no longer has. Whoever waits for a server
     /// of a service that is gone, or for a connection to a server that is, learns
     /// it at once. Ends a build.
@@ -111,6 +121,8 @@ impl Registry {
             }
             stays
         });
+        self.wards
+            .retain(|name, _| http.services.contains_key(name));
         self.middlewares
             .retain(|name, _| http.middlewares.contains_key(name));
         let build = self.build;

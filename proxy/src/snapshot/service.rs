@@ -1,7 +1,7 @@
 //! Services: from servers as they are written to balancers with state.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidegate_shared::settings::{Diagnostic, Origin, Severity};
@@ -12,8 +12,9 @@ use crate::balance::{GroupSettings, Limits, ServerSpec, Strategy as Policy};
 use crate::config::dynamic::{
     LoadBalancer as Settings, Object, Server as Written, ServersTransport, Service, Strategy,
 };
+use crate::health::{Fault, Rules, Subject, Vital, Ward};
 use crate::http::SharedService;
-use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings};
+use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings, Server, Servers};
 use crate::upstream::{ServerUrl, Transport};
 
 /// The transport of services that name none.
@@ -158,7 +159,7 @@ impl Build<'_> {
         settings: &Settings,
         object: &Object<Service>,
         outcome: &mut Outcome,
-    ) -> Option<(SharedService, Arc<crate::service::Servers>)> {
+    ) -> Option<(SharedService, Arc<Servers>)> {
         let transport = match self.transport_of(settings, name) {
             Ok(transport) => transport,
             Err(message) => {
@@ -168,9 +169,10 @@ impl Build<'_> {
                 return None;
             }
         };
+        let mut ward = self.ward(name, settings, object, outcome)?;
         let mut specs = Vec::with_capacity(settings.servers.len());
         for (index, server) in settings.servers.iter().enumerate() {
-            match self.server(server, &transport) {
+            match self.server(server, &transport, ward.as_mut()) {
                 Ok(Some(spec)) => specs.push(spec),
                 Ok(None) => {}
                 Err(message) => {
@@ -193,6 +195,7 @@ impl Build<'_> {
             },
             &specs,
         );
+        self.attend(name, &group, ward);
         let settings = LoadBalancerSettings {
             name: name.into(),
             pass_host_header: settings.pass_host_header,
@@ -206,21 +209,21 @@ impl Build<'_> {
         Some((Arc::new(balancer), group))
     }
 
-    /// A server as the balancer wants it; nothing if its weight takes it out.
+    /// A server as the balancer wants it; nothing if its weight takes it out. One
+    /// of weight 0 stays for the requests that are bound to it.
     fn server(
         &mut self,
         server: &Written,
         transport: &Arc<Transport>,
+        ward: Option<&mut Admission>,
     ) -> Result<Option<ServerSpec<Endpoint>>, String> {
-        let Some(weight) = u32::try_from(server.weight)
-            .ok()
-            .filter(|weight| *weight > 0)
-        else {
+        let Ok(weight) = u32::try_from(server.weight) else {
             return Ok(None);
         };
         let url = ServerUrl::parse(&server.url).map_err(|error| error.to_string())?;
         let upstream = self.registry.upstream(&url, transport);
         let id: Arc<str> = server.url.as_str().into();
+        let vital = ward.map(|ward| ward.admit(&id, &url, transport));
         Ok(Some(ServerSpec {
             id: Arc::clone(&id),
             weight,
@@ -229,13 +232,66 @@ impl Build<'_> {
                 min_in_flight: server.minconn,
                 max_queue: server.maxqueue,
             },
-            up: true,
+            up: vital.as_ref().is_none_or(|vital| vital.is_up()),
             target: Arc::new(Endpoint {
                 url: id,
                 upstream,
                 preserve_path: server.preserve_path,
+                vital,
             }),
         }))
+    }
+
+    /// Tells the health of servers whom it speaks for. Without anybody to ask, a
+    /// server is up.
+    fn attend(&mut self, name: &str, group: &Servers, admission: Option<Admission>) {
+        let ward = admission.map(|admission| admission.ward);
+        for server in group.servers() {
+            match ward.as_ref().and_then(|ward| ward.find(server.id())) {
+                Some(vital) => {
+                    let server: Weak<Server> = Arc::downgrade(&server);
+                    vital.attach(server as Weak<dyn Subject>);
+                }
+                None => server.set_up(true),
+            }
+        }
+        if let Some(ward) = ward {
+            self.registry.wards.insert(name.to_owned(), ward);
+        } else {
+            self.registry.wards.remove(name);
+        }
+    }
+
+    /// Where the health of a service's servers is kept, if anybody asks for it.
+    ///
+    /// Nothing at all if what is said of it can't be obeyed.
+    fn ward(
+        &mut self,
+        name: &str,
+        settings: &Settings,
+        object: &Object<Service>,
+        outcome: &mut Outcome,
+    ) -> Option<Option<Admission>> {
+        let mut remarks = Vec::new();
+        let rules = Rules::read(settings, &mut remarks);
+        for Fault { key, message } in remarks {
+            let mut problem = complaint(object, name, &format!(".loadBalancer.{key}"), &message);
+            problem.severity = Severity::Warning;
+            self.report.complain(outcome, problem);
+        }
+        match rules {
+            Ok(rules) if rules.is_empty() => Some(None),
+            Ok(rules) => Some(Some(Admission {
+                ward: Ward::new(name.into(), rules),
+                before: self.registry.wards.remove(name),
+                members: self.registry.group(name).servers(),
+            })),
+            Err(Fault { key, message }) => {
+                let problem = complaint(object, name, &format!(".loadBalancer.{key}"), &message);
+                self.report.complain(outcome, problem);
+                None
+            }
+        }
     }
 
     fn transport_of(&self, settings: &Settings, service: &str) -> Result<Arc<Transport>, String> {
@@ -250,6 +306,25 @@ impl Build<'_> {
             )),
             None => Err(format!("there is no servers transport {name:?}")),
         }
+    }
+}
+
+/// A ward while a service is built.
+struct Admission {
+    ward: Ward,
+    /// The service's ward of the last build.
+    before: Option<Ward>,
+    /// The service's servers of the last build.
+    members: Vec<Arc<Server>>,
+}
+
+impl Admission {
+    fn admit(&mut self, id: &Arc<str>, url: &ServerUrl, transport: &Arc<Transport>) -> Arc<Vital> {
+        let before = self.before.as_ref().filter(|ward| ward.find(id).is_some());
+        let mut members = self.members.iter().filter(|_| before.is_none());
+        let member = members.find(|server| server.id() == id);
+        let up = member.map(|server| server.is_up());
+        self.ward.admit(id, (url, transport), before, up)
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn dial(
     }
 }
 
-async fn open(
+pub(super) async fn open(
     url: &ServerUrl,
     transport: &Transport,
     only_http1: bool,

@@ -9,6 +9,7 @@
 
 mod address;
 mod dial;
+mod direct;
 mod http1;
 mod http2;
 mod limit;
@@ -24,6 +25,7 @@ mod tunnel;
 mod wire;
 
 pub use address::{Host, Scheme, ServerUrl, ServerUrlError};
+pub use direct::{ByteStream, connect};
 pub use request::is_idempotent;
 pub use transport::{Transport, TransportError};
 pub use tunnel::Tunnel;

@@ -15,8 +15,8 @@ pub use middleware::{
 };
 pub use router::{Domain, ObservabilitySwitches, Router, RouterTls};
 pub use service::{
-    Certificate, ForwardingTimeouts, LoadBalancer, Queue, ResponseForwarding, Server,
-    ServerTemplate, ServersTransport, Service, Strategy,
+    Certificate, ForwardingTimeouts, HealthCheck, LoadBalancer, PassiveHealthCheck, Queue,
+    ResponseForwarding, Server, ServerTemplate, ServersTransport, Service, Strategy,
 };
 pub use tls::{CertificateFile, ClientAuth, ClientAuthType, Store, TlsOptions};
 

@@ -142,7 +142,8 @@ pub enum Strategy {
 pub struct Server {
     /// `http`, `https` or `h2c`, with host and port.
     pub url: String,
-    /// The server's share; 0 or less takes it out.
+    /// The server's share. 0 drains it: it gets only requests that are bound to it;
+    /// less than 0 takes it out.
     #[serde(skip_serializing_if = "is_one")]
     pub weight: i64,
     /// Whether the URL's path goes in front of the request's.

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_shared::docker::{
-    ContainerAction, Event, Network, Node, NodeState, PortBinding, Protocol, ScriptedEngine,
-    TaskState,
+    ContainerAction, Event, Health, Network, Node, NodeState, PortBinding, Protocol,
+    ScriptedEngine, TaskState,
 };
 
 use super::*;
@@ -90,12 +90,14 @@ fn converted(swarm: &Swarm) -> Configuration {
 
 #[test]
 fn only_tasks_that_run_and_shall_run_are_servers() {
-    let mut tasks: Vec<_> = (1..=6).map(task).collect();
+    let mut tasks: Vec<_> = (1..=8).map(task).collect();
     tasks[1].desired = TaskState::Ended;
     tasks[2].state = TaskState::Pending;
     tasks[3].leaving = true;
     tasks[4].service_id = "another".to_owned();
     tasks[5].node_id = "down".to_owned();
+    tasks[6].health = Some(Health::Unhealthy);
+    tasks[7].health = Some(Health::Starting);
     let mut swarm = swarm(service(&[PORT]), tasks);
     swarm.nodes.insert(
         0,
