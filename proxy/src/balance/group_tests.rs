@@ -1,9 +1,10 @@
 //! Scenes with one group, told step by step.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::*;
-use crate::balance::Limits;
+use crate::balance::{Limits, Rank, ServerSpec, Strategy};
 
 fn spec(id: &str, limit: u32) -> ServerSpec<String> {
     ServerSpec {
