@@ -136,3 +136,7 @@ impl<T> Group<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

@@ -22,6 +22,10 @@ mod random;
 mod rendezvous;
 mod roster;
 mod round_robin;
+#[cfg(test)]
+mod rush;
+#[cfg(test)]
+mod scene;
 mod server;
 #[cfg(test)]
 mod simulation;
