@@ -156,24 +156,11 @@ impl World {
     }
 
     fn arrive(&mut self) {
-        let servers = self.group.servers();
         let class = self.random.i16(-1..2);
         let offset = self.random.choice([0, 0, 0, -1, 1]).unwrap();
         let rank = Rank::new(class, self.time(), offset);
-        let bound = if self.random.u8(..) < 60 {
-            self.any_server()
-        } else {
-            None
-        };
-        let excluded: Vec<ServerKey> = if self.random.u8(..) < 40 {
-            servers
-                .iter()
-                .map(|s| s.key())
-                .filter(|_| self.random.bool())
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let bound = self.any_server().filter(|_| self.random.u8(..) < 60);
+        let excluded = self.exclusions();
         let redispatch = self.random.bool();
         let ask = Ask {
             rank,
@@ -182,38 +169,27 @@ impl World {
             excluded: &excluded,
             key: self.random.u64(..),
         };
-        let held = self.holds_now();
         let usable = |s: &&Arc<ServerState<()>>| !s.is_closed() && !excluded.contains(&s.key());
         let bound = bound.as_ref().filter(usable);
+        let servers = self.group.servers();
+        let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
+        let held = self.holds_now();
         match self.group.acquire(&ask) {
             Ok(Acquire::Slot(slot)) => {
                 assert!(!excluded.contains(&slot.server().key()));
                 self.start(slot, rank);
             }
             Ok(Acquire::Wait(waiter)) => {
-                let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
                 assert!(candidate || bound.is_some() || held);
                 let line = bound.filter(|s| waiter.stands_at(s)).map(|s| s.key());
                 assert!(redispatch || line == bound.map(|s| s.key()));
-                self.joined += 1;
-                let bell = Arc::new(Bell(AtomicBool::new(true)));
-                let serial = self.joined;
-                self.waiting.push(Request {
-                    waiter,
-                    bell,
-                    rank,
-                    serial,
-                    line,
-                    excluded,
-                });
+                self.wait(waiter, rank, line, excluded);
             }
             Err(Refusal::NoServer) => {
-                let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
                 assert!(!candidate && bound.is_none() && !held);
                 self.refused = true;
             }
             Err(Refusal::QueueFull) => {
-                let candidate = servers.iter().filter(usable).any(|s| s.weight() > 0);
                 let own = bound.is_some_and(|s| {
                     let limit = s.limits().max_queue;
                     limit > 0 && s.queued() >= limit
@@ -224,6 +200,32 @@ impl World {
                 self.refused = true;
             }
         }
+    }
+
+    fn exclusions(&mut self) -> Vec<ServerKey> {
+        if self.random.u8(..) >= 40 {
+            return Vec::new();
+        }
+        let keys = self.group.servers().into_iter().map(|s| s.key());
+        keys.filter(|_| self.random.bool()).collect()
+    }
+
+    fn wait(
+        &mut self,
+        waiter: Waiter<()>,
+        rank: Rank,
+        line: Option<ServerKey>,
+        excluded: Vec<ServerKey>,
+    ) {
+        self.joined += 1;
+        self.waiting.push(Request {
+            waiter,
+            bell: Arc::new(Bell(AtomicBool::new(true))),
+            rank,
+            serial: self.joined,
+            line,
+            excluded,
+        });
     }
 
     /// No newcomer passes anyone who could have had its slot, except that where it
