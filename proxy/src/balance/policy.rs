@@ -24,7 +24,8 @@ pub enum Strategy {
     PowerOfTwo,
     /// Any server, by chance and weight (HAProxy's `random(1)`).
     Random,
-    /// The server with the highest hash of itself and the request's key (Traefik's `hrw`).
+    /// The server with the highest hash of itself and the request's key (Traefik's
+    /// `hrw`), or the next by that order that has room.
     HighestRandomWeight,
     /// The first server, in their order, that has room (HAProxy's `first`).
     First,

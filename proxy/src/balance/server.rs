@@ -186,9 +186,11 @@ impl<T> ServerState<T> {
         self.set_flag(UP, up, None);
     }
 
-    /// Health's verdict at a time since any epoch. A member that was down and comes
+    /// Health's verdict at a time since any epoch. A server that was down and comes
     /// up begins a slow start if its service has one; [`Group::tick`], with the
-    /// same epoch, carries it on. A server that joins as up has none.
+    /// same epoch, carries it on. Joining is not coming up: who joins as up has its
+    /// full limit and weight, who joins as down begins slowly after its first
+    /// passed check (as with HAProxy's `init-state down`).
     pub fn set_up_at(&self, up: bool, now: Duration) {
         self.set_flag(UP, up, Some(now));
     }
@@ -303,7 +305,6 @@ impl<T> ServerState<T> {
                 }
                 if let Some(now) = now
                     && on
-                    && self.is_member()
                     && !slow_start.is_zero()
                 {
                     self.rise.begin(now);

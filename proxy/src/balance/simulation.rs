@@ -393,8 +393,7 @@ impl World {
 
     /// Whoever was served in this step was the best of those who could have been.
     fn check_grants(&self, before: &[usize]) {
-        let stayed = self.waiting.iter().filter(|w| w.is_waiting());
-        let stayed: Vec<_> = stayed.filter(|w| before.contains(&w.serial)).collect();
+        let stayed: Vec<_> = self.waiting.iter().filter(|w| w.is_waiting()).collect();
         for served in self.waiting.iter().filter(|w| before.contains(&w.serial)) {
             let Some(Ok(server)) = served.waiter.answer() else {
                 continue;
@@ -518,7 +517,7 @@ fn run(seed: u64, steps: u32) -> u64 {
 
 #[test]
 fn invariants_hold_after_every_random_step() {
-    for seed in 0..200 {
+    for seed in 0..150 {
         run(seed, 2500);
     }
 }
