@@ -1,91 +1,41 @@
 //! The servers of one service, the way in, and the handing over of slots.
 //!
-//! Owns the lock around the waiting lines and everything that happens under it.
-//! Requests call `acquire`; a released slot that somebody waits for comes here;
-//! the control plane changes members, limits and health here. Outlives
-//! configuration changes. The invariants are at the head of `queue`.
+//! Owns the lock around the waiting lines. Requests call `acquire`; a released
+//! slot that somebody waits for comes here; `control` has the other half, which
+//! the control plane calls. Outlives configuration changes. The invariants are at
+//! the head of `queue`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::Refusal;
+use super::ask::{Acquire, Ask, GroupSettings};
 use super::gate::Entry;
-use super::policy::{Policy, Strategy};
-use super::queue::Rank;
+use super::policy::Policy;
 use super::roster::Roster;
-use super::server::{ServerKey, ServerSpec, ServerState};
+use super::server::{ServerKey, ServerState};
 use super::slot::Slot;
 use super::view::View;
 use super::waiter::{Excluded, Seat, Waiter};
 
-type Wakers = SmallVec<[Waker; 4]>;
-
-/// What a configuration says of a service as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GroupSettings {
-    /// How requests are shared out.
-    pub strategy: Strategy,
-    /// Requests that may wait at this service, in all lines; 0 is no limit.
-    pub max_length: u32,
-    /// Requests at the service at which dynamic limits reach their most (HAProxy's
-    /// `fullconn`); 0 is the sum of the servers' limits.
-    pub full_conn: u32,
-    /// How long a server that came up again takes to its full limit and weight.
-    pub slow_start: Duration,
-    /// Whether requests wait when there is no server at all.
-    pub holds: bool,
-}
-
-/// One request's wish.
-#[derive(Debug)]
-pub struct Ask<'a, T> {
-    /// Its place among those who wait.
-    pub rank: Rank,
-    /// The server it belongs to. If that one is closed, any other will do.
-    pub bound: Option<&'a Arc<ServerState<T>>>,
-    /// Whether any other will do also when the line of the bound one is full.
-    pub redispatch: bool,
-    /// Servers not to go to, such as one that has just refused to connect.
-    pub excluded: &'a [ServerKey],
-    /// What stands for the client, for strategies that keep it at one server.
-    pub key: u64,
-}
-
-impl<T> Ask<'_, T> {
-    /// Any server will do.
-    pub const fn new(rank: Rank) -> Self {
-        Self {
-            rank,
-            bound: None,
-            redispatch: false,
-            excluded: &[],
-            key: 0,
-        }
-    }
-}
-
-/// The answer to an ask.
-#[derive(Debug)]
-pub enum Acquire<T> {
-    /// A slot, at once.
-    Slot(Slot<T>),
-    /// All are full: await this, within the queue's time limit.
-    Wait(Waiter<T>),
-}
+/// Those to wake once the lock is released.
+pub(super) type Wakers = SmallVec<[Waker; 4]>;
 
 /// The servers of one service and those who wait for them.
 pub struct Group<T> {
-    this: Weak<Self>,
-    seed: u64,
-    view: ArcSwap<View<T>>,
+    pub(super) this: Weak<Self>,
+    pub(super) seed: u64,
+    pub(super) view: ArcSwap<View<T>>,
     roster: Mutex<Roster<T>>,
+    /// Whether a slow start is under way.
+    pub(super) rising: AtomicBool,
     queued: AtomicUsize,
+    queued_free: AtomicUsize,
     handed: AtomicU64,
     withdrawn: AtomicU64,
     overflowed: AtomicU64,
@@ -99,8 +49,10 @@ impl<T> Group<T> {
             this: Weak::clone(this),
             seed,
             view: ArcSwap::from_pointee(View::new(Vec::new(), policy)),
-            roster: Mutex::new(Roster::new(settings.max_length)),
+            roster: Mutex::new(Roster::new(settings)),
+            rising: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            queued_free: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
             withdrawn: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
@@ -115,29 +67,12 @@ impl<T> Group<T> {
                 .gate
                 .take(Entry::Newcomer)
                 .then(|| Arc::clone(server)),
-            None => self.view.load().take(ask.excluded, Entry::Newcomer),
+            None => self.view.load().take(ask, Entry::Newcomer),
         };
         match at_once {
             Some(server) => Ok(Acquire::Slot(Slot::counted(server))),
             None => self.acquire_locked(ask),
         }
-    }
-
-    /// Takes on a configuration. Known servers keep their state; those who wait
-    /// for a server that leaves move on; new room is handed out before this
-    /// returns. Of two servers with one identity the first counts.
-    pub fn update(&self, settings: GroupSettings, specs: &[ServerSpec<T>]) {
-        self.locked(|roster| {
-            roster.max_length = settings.max_length;
-            roster.replace_members(specs, &self.this);
-            let policy = &self.view.load().policy;
-            let policy = if policy.strategy() == settings.strategy {
-                Arc::clone(policy)
-            } else {
-                Arc::new(Policy::new(settings.strategy, self.seed))
-            };
-            self.settle(roster, policy)
-        });
     }
 
     /// The servers of the service as last configured.
@@ -148,6 +83,18 @@ impl<T> Group<T> {
     /// Requests waiting, in all lines.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Requests waiting in the service's own line, for any server.
+    pub fn queued_free(&self) -> usize {
+        self.queued_free.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a server for requests that any server may answer: one that
+    /// is up, not draining, and has a weight, full or not. Tells apart the wait for
+    /// a slot from that for a server, see [`GroupSettings::holds`].
+    pub fn has_server(&self) -> bool {
+        self.view.load().has_server()
     }
 
     /// Slots that went to a waiter, since the start.
@@ -165,18 +112,12 @@ impl<T> Group<T> {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Makes a change to a server and hands out the room that it brings.
-    pub(super) fn change(&self, change: impl FnOnce()) {
-        self.locked(|roster| {
-            change();
-            let policy = Arc::clone(&self.view.load().policy);
-            self.settle(roster, policy)
-        });
-    }
-
     /// Passes a slot, still counted, to the best waiter; frees it if there is none.
     pub(super) fn settle_slot(&self, server: &Arc<ServerState<T>>) {
         self.locked(|roster| {
+            if roster.dynamic {
+                roster.refresh_limits_for_one_less(server);
+            }
             let best = if server.gate.may_pass_on() {
                 roster.queue.best(server)
             } else {
@@ -202,6 +143,9 @@ impl<T> Group<T> {
                     Some(server) => roster.refresh_after_leaving(server),
                     None => roster.refresh_spread(),
                 }
+                if roster.dynamic {
+                    roster.refresh_limits();
+                }
             }
             Wakers::new()
         });
@@ -219,19 +163,43 @@ impl<T> Group<T> {
     fn acquire_locked(&self, ask: &Ask<'_, T>) -> Result<Acquire<T>, Refusal> {
         let mut answer = Err(Refusal::NoServer);
         self.locked(|roster| {
-            answer = match self.usable_bound(ask) {
-                Some(server) => match self.join_server(roster, ask, server) {
-                    Err(Refusal::QueueFull) if ask.redispatch => self.join_service(roster, ask),
-                    answer => answer,
-                },
-                None => self.join_service(roster, ask),
-            };
-            Wakers::new()
+            let mut wakers = self.make_way(roster, ask);
+            answer = self.join_any(roster, ask);
+            if roster.dynamic {
+                roster.refresh_limits();
+                wakers.extend(self.hand_out_room(roster, None));
+            }
+            wakers
         });
         if matches!(answer, Err(Refusal::QueueFull)) {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// Where limits move with the demand, a newcomer may raise them; what that
+    /// brings goes first to those who wait and are not behind it.
+    fn make_way(&self, roster: &mut Roster<T>, ask: &Ask<'_, T>) -> Wakers {
+        if !roster.dynamic {
+            return Wakers::new();
+        }
+        roster.refresh_limits_for_one_more();
+        self.hand_out_room(roster, Some(ask.rank))
+    }
+
+    /// To the server that the request is bound to, else to any.
+    fn join_any(&self, roster: &mut Roster<T>, ask: &Ask<'_, T>) -> Result<Acquire<T>, Refusal> {
+        let Some(server) = self.usable_bound(ask) else {
+            return self.join_service(roster, ask);
+        };
+        match self.join_server(roster, ask, server) {
+            Err(Refusal::QueueFull)
+                if ask.redispatch && self.view.load().has_candidate(ask.excluded) =>
+            {
+                self.join_service(roster, ask)
+            }
+            answer => answer,
+        }
     }
 
     /// The second try at one server, then its line. See the head of `queue` for
@@ -246,7 +214,7 @@ impl<T> Group<T> {
         let answer = if server.gate.take(Entry::Queue) {
             Ok(Acquire::Slot(Slot::counted(Arc::clone(server))))
         } else {
-            let admitted = roster.queue.admit(Some(server), roster.max_length);
+            let admitted = roster.queue.admit(Some(server), roster.settings.max_length);
             admitted.map(|()| self.join(roster, ask, Some(server)))
         };
         roster.refresh_mark(server);
@@ -260,14 +228,14 @@ impl<T> Group<T> {
         ask: &Ask<'_, T>,
     ) -> Result<Acquire<T>, Refusal> {
         let view = self.view.load();
-        if !view.has_candidate(ask.excluded) {
+        if is_hopeless(&view, roster.settings, ask.excluded) {
             return Err(Refusal::NoServer);
         }
         roster.mark_all();
-        let answer = if let Some(server) = view.take(ask.excluded, Entry::Queue) {
+        let answer = if let Some(server) = view.take(ask, Entry::Queue) {
             Ok(Acquire::Slot(Slot::counted(server)))
         } else {
-            let admitted = roster.queue.admit(None, roster.max_length);
+            let admitted = roster.queue.admit(None, roster.settings.max_length);
             admitted.map(|()| self.join(roster, ask, None))
         };
         roster.refresh_spread();
@@ -289,7 +257,7 @@ impl<T> Group<T> {
     }
 
     /// Moves a waiter out of its line and leaves it a slot counted before.
-    fn hand_over(
+    pub(super) fn hand_over(
         &self,
         roster: &mut Roster<T>,
         seat: &Seat<T>,
@@ -300,51 +268,13 @@ impl<T> Group<T> {
         seat.settle(Ok(Slot::counted(Arc::clone(server))))
     }
 
-    /// Brings view, lines and marks in order after any change by the control plane.
-    fn settle(&self, roster: &mut Roster<T>, policy: Arc<Policy>) -> Wakers {
-        let view = Arc::new(View::new(roster.members.clone(), policy));
-        view.resume(&self.view.load());
-        self.view.store(Arc::clone(&view));
-        roster.queue.unbind_closed();
-        roster.refresh_marks();
-        let mut wakers = self.hand_out_room(roster);
-        let hopeless = roster
-            .queue
-            .remove_hopeless(|seat| !view.has_candidate(&seat.excluded));
-        wakers.extend(
-            hopeless
-                .iter()
-                .filter_map(|seat| seat.settle(Err(Refusal::NoServer))),
-        );
-        roster.refresh_marks();
-        wakers
-    }
-
-    /// Gives all room to those who wait for it, one slot per server and round.
-    fn hand_out_room(&self, roster: &mut Roster<T>) -> Wakers {
-        let mut wakers = Wakers::new();
-        let members = roster.members.clone();
-        loop {
-            let before = roster.queue.len();
-            for server in &members {
-                let Some(seat) = roster.queue.best(server) else {
-                    continue;
-                };
-                if server.gate.take(Entry::Queue) {
-                    wakers.extend(self.hand_over(roster, &seat, server));
-                }
-            }
-            if roster.queue.len() == before {
-                return wakers;
-            }
-        }
-    }
-
     /// Runs `work` under the lock, then wakes whom it served.
-    fn locked(&self, work: impl FnOnce(&mut Roster<T>) -> Wakers) {
+    pub(super) fn locked(&self, work: impl FnOnce(&mut Roster<T>) -> Wakers) {
         let mut roster = self.lock();
         let wakers = work(&mut roster);
         self.queued.store(roster.queue.len(), Ordering::Relaxed);
+        self.queued_free
+            .store(roster.queue.free_len(), Ordering::Relaxed);
         drop(roster);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -352,6 +282,18 @@ impl<T> Group<T> {
     fn lock(&self) -> MutexGuard<'_, Roster<T>> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether there is no server for a request and no point in waiting for one. A
+/// service that holds requests lets them wait as long as there is none at all; one
+/// that has excluded all there are is refused.
+pub(super) fn is_hopeless<T>(
+    view: &View<T>,
+    settings: GroupSettings,
+    excluded: &[ServerKey],
+) -> bool {
+    let may_hold = settings.holds && !view.has_server();
+    !may_hold && !view.has_candidate(excluded)
 }
 
 impl<T> fmt::Debug for Group<T> {

@@ -1,65 +1,11 @@
 //! Scenes with one group, told step by step.
 
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
+use std::time::Duration;
 
 use super::*;
-use crate::balance::Limits;
-
-fn spec(id: &str, limit: u32) -> ServerSpec<String> {
-    ServerSpec {
-        id: id.into(),
-        weight: 1,
-        limits: Limits {
-            max_in_flight: limit,
-            ..Limits::default()
-        },
-        up: true,
-        target: Arc::new(id.to_owned()),
-    }
-}
-
-fn group(specs: &[ServerSpec<String>]) -> Arc<Group<String>> {
-    let group = Group::new(GroupSettings::default(), 1);
-    group.update(GroupSettings::default(), specs);
-    group
-}
-
-fn rank(class: i16, millis: u64) -> Rank {
-    Rank::new(class, Duration::from_millis(millis), 0)
-}
-
-fn slot(group: &Group<String>) -> Slot<String> {
-    match group.acquire(&Ask::new(rank(0, 0))).unwrap() {
-        Acquire::Slot(slot) => slot,
-        Acquire::Wait(_) => panic!("no slot is free"),
-    }
-}
-
-fn waiter(group: &Group<String>, ask: &Ask<'_, String>) -> Waiter<String> {
-    match group.acquire(ask).unwrap() {
-        Acquire::Slot(_) => panic!("a slot is free"),
-        Acquire::Wait(waiter) => waiter,
-    }
-}
-
-fn poll(waiter: &mut Waiter<String>) -> Poll<Result<Slot<String>, Refusal>> {
-    std::pin::Pin::new(waiter).poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn ready(waiter: &mut Waiter<String>) -> Slot<String> {
-    match poll(waiter) {
-        Poll::Ready(answer) => answer.unwrap(),
-        Poll::Pending => panic!("still waiting"),
-    }
-}
-
-fn id(slot: &Slot<String>) -> String {
-    slot.server().target().as_str().to_owned()
-}
-
-fn refusal(group: &Group<String>, ask: &Ask<'_, String>) -> Option<Refusal> {
-    group.acquire(ask).err()
-}
+use crate::balance::scene::{group, id, poll, rank, ready, refusal, slot, spec, waiter};
+use crate::balance::{Limits, Rank, ServerSpec, Strategy};
 
 #[test]
 fn no_member_or_none_up_is_refused() {
@@ -415,4 +361,83 @@ fn a_slot_outlives_its_group() {
     drop(held);
     server.set_up(false);
     assert_eq!((server.in_flight(), server.is_up()), (0, false));
+}
+
+#[test]
+fn a_newcomer_never_overtakes_who_could_use_the_server() {
+    let group = group(&[spec("a", 1), spec("b", 1)]);
+    let servers = group.servers();
+    let (on_a, on_b) = (slot(&group), slot(&group));
+    let bound_to = |server| Ask {
+        bound: Some(server),
+        ..Ask::new(rank(0, 0))
+    };
+    let mut first = waiter(&group, &Ask::new(rank(5, 9)));
+    // The slot is on its way to the one in line, who has not looked yet: whoever
+    // comes now waits, however early its time and however high its class.
+    drop(on_a);
+    let mut second = waiter(&group, &Ask::new(rank(-5, 0)));
+    let mut own = waiter(&group, &bound_to(&servers[1]));
+    drop(on_b);
+    assert_eq!(id(&ready(&mut second)), "b");
+    assert_eq!(id(&ready(&mut own)), "b");
+    // A line in front of one server bars nobody from another.
+    let held = slot(&group);
+    assert_eq!(id(&held), "b");
+    let _bound = waiter(&group, &bound_to(&servers[1]));
+    drop(ready(&mut first));
+    assert_eq!(id(&slot(&group)), "a");
+}
+
+#[test]
+fn redispatch_needs_somebody_to_go_to() {
+    let limits = Limits {
+        max_in_flight: 1,
+        max_queue: 1,
+        ..Limits::default()
+    };
+    let full = ServerSpec {
+        limits,
+        weight: 0,
+        ..spec("a", 1)
+    };
+    // (another server, whether it goes there, what it is told)
+    let cases = [
+        (None, false, Some(Refusal::QueueFull)),
+        (None, true, Some(Refusal::QueueFull)),
+        (Some(spec("b", 1)), false, Some(Refusal::QueueFull)),
+        (Some(spec("b", 1)), true, None),
+    ];
+    for (other, redispatch, told) in cases {
+        let group = group(&[full.clone()].into_iter().chain(other).collect::<Vec<_>>());
+        let servers = group.servers();
+        let ask = Ask {
+            bound: servers.first(),
+            redispatch,
+            ..Ask::new(rank(0, 0))
+        };
+        let Ok(Acquire::Slot(_held)) = group.acquire(&ask) else {
+            panic!("the server is free");
+        };
+        let _waiting = waiter(&group, &ask);
+        assert_eq!(refusal(&group, &ask), told);
+    }
+}
+
+#[test]
+fn the_free_line_is_counted_by_itself() {
+    let group = group(&[spec("a", 1)]);
+    let servers = group.servers();
+    let held = slot(&group);
+    let own = Ask {
+        bound: servers.first(),
+        ..Ask::new(rank(0, 0))
+    };
+    let bound = waiter(&group, &own);
+    let free = waiter(&group, &Ask::new(rank(0, 1)));
+    assert_eq!((group.queued(), group.queued_free()), (2, 1));
+    drop(free);
+    assert_eq!((group.queued(), group.queued_free()), (1, 0));
+    drop((bound, held));
+    assert_eq!((group.queued(), group.queued_free()), (0, 0));
 }

@@ -6,8 +6,11 @@
 //! room, `group` tries to take it there and asks again if it lost the race.
 
 use super::least_connections::LeastConnections;
+use super::least_time::LeastTime;
 use super::power_of_two::PowerOfTwo;
+use super::random::Random;
 use super::round_robin::RoundRobin;
+use super::{first, rendezvous};
 
 /// How the servers of a service share its requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +24,8 @@ pub enum Strategy {
     PowerOfTwo,
     /// Any server, by chance and weight (HAProxy's `random(1)`).
     Random,
-    /// The server with the highest hash of itself and the request's key (Traefik's `hrw`).
+    /// The server with the highest hash of itself and the request's key (Traefik's
+    /// `hrw`), or the next by that order that has room.
     HighestRandomWeight,
     /// The first server, in their order, that has room (HAProxy's `first`).
     First,
@@ -42,6 +46,16 @@ pub(super) trait Candidates {
     fn has_room(&self, index: usize) -> bool;
     /// The round-robin sequence of indices, see [`super::round_robin::schedule`].
     fn schedule(&self) -> &[u32];
+    /// What stands for the client.
+    fn key(&self) -> u64;
+    /// The hash of one's name, the same in all runs.
+    fn identity(&self, index: usize) -> u64;
+    /// Mean time to the first byte, below 2^40 ns; 0 is unknown.
+    fn mean_time(&self, index: usize) -> u64;
+    /// Whether one never had a request.
+    fn is_untried(&self, index: usize) -> bool;
+    /// Lowers the mean time of one by a small part.
+    fn fade(&self, index: usize);
 
     /// Whether one more request weighs less on `a` than on `b`.
     fn is_lighter(&self, a: usize, b: usize) -> bool {
@@ -56,18 +70,22 @@ pub(super) enum Policy {
     RoundRobin(RoundRobin),
     LeastConnections(LeastConnections),
     PowerOfTwo(PowerOfTwo),
+    Random(Random),
+    HighestRandomWeight,
+    First,
+    LeastTime(LeastTime),
 }
 
 impl Policy {
     pub(super) fn new(strategy: Strategy, seed: u64) -> Self {
         match strategy {
-            Strategy::RoundRobin
-            | Strategy::Random
-            | Strategy::HighestRandomWeight
-            | Strategy::First
-            | Strategy::LeastTime => Self::RoundRobin(RoundRobin::default()),
+            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
             Strategy::LeastConnections => Self::LeastConnections(LeastConnections::default()),
             Strategy::PowerOfTwo => Self::PowerOfTwo(PowerOfTwo::new(seed)),
+            Strategy::Random => Self::Random(Random::new(seed)),
+            Strategy::HighestRandomWeight => Self::HighestRandomWeight,
+            Strategy::First => Self::First,
+            Strategy::LeastTime => Self::LeastTime(LeastTime::default()),
         }
     }
 
@@ -76,6 +94,10 @@ impl Policy {
             Self::RoundRobin(_) => Strategy::RoundRobin,
             Self::LeastConnections(_) => Strategy::LeastConnections,
             Self::PowerOfTwo(_) => Strategy::PowerOfTwo,
+            Self::Random(_) => Strategy::Random,
+            Self::HighestRandomWeight => Strategy::HighestRandomWeight,
+            Self::First => Strategy::First,
+            Self::LeastTime(_) => Strategy::LeastTime,
         }
     }
 
@@ -85,6 +107,10 @@ impl Policy {
             Self::RoundRobin(policy) => policy.pick(candidates),
             Self::LeastConnections(policy) => policy.pick(candidates),
             Self::PowerOfTwo(policy) => policy.pick(candidates),
+            Self::Random(policy) => policy.pick(candidates),
+            Self::HighestRandomWeight => rendezvous::pick(candidates),
+            Self::First => first::pick(candidates),
+            Self::LeastTime(policy) => policy.pick(candidates),
         }
     }
 }
@@ -92,6 +118,8 @@ impl Policy {
 #[cfg(test)]
 pub(super) mod table {
     //! A table of servers for the tests of the algorithms.
+
+    use std::cell::RefCell;
 
     use super::Candidates;
 
@@ -101,6 +129,10 @@ pub(super) mod table {
         pub(crate) loads: Vec<u32>,
         pub(crate) full: Vec<usize>,
         pub(crate) schedule: Vec<u32>,
+        pub(crate) key: u64,
+        pub(crate) identities: Vec<u64>,
+        pub(crate) tried: Vec<bool>,
+        means: RefCell<Vec<u64>>,
     }
 
     impl Table {
@@ -110,7 +142,15 @@ pub(super) mod table {
                 loads: vec![0; weights.len()],
                 full: Vec::new(),
                 schedule: super::super::round_robin::schedule(weights),
+                identities: (0..weights.len() as u64).collect(),
+                tried: vec![false; weights.len()],
+                means: RefCell::new(vec![0; weights.len()]),
+                ..Self::default()
             }
+        }
+
+        pub(crate) fn set_means(&self, means: &[u64]) {
+            *self.means.borrow_mut() = means.to_vec();
         }
     }
 
@@ -129,6 +169,22 @@ pub(super) mod table {
         }
         fn schedule(&self) -> &[u32] {
             &self.schedule
+        }
+        fn key(&self) -> u64 {
+            self.key
+        }
+        fn identity(&self, index: usize) -> u64 {
+            self.identities[index]
+        }
+        fn mean_time(&self, index: usize) -> u64 {
+            self.means.borrow()[index]
+        }
+        fn is_untried(&self, index: usize) -> bool {
+            !self.tried[index]
+        }
+        fn fade(&self, index: usize) {
+            let mean = &mut self.means.borrow_mut()[index];
+            *mean -= *mean / 64;
         }
     }
 }

@@ -1,26 +1,22 @@
 //! The power of two random choices.
 //!
-//! Owns the stream of random numbers: a counter, mixed (SplitMix64), so that
-//! threads share it without a lock and a seed replays it. Two different servers
-//! are drawn and the less loaded one wins. If both are full the others are tried
-//! too: a request never waits while any server has room.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Owns a stream of random numbers. Two different servers are drawn and the less
+//! loaded one wins. If both are full the others are tried too: a request never
+//! waits while any server has room.
 
 use super::policy::Candidates;
+use super::stream::{Stream, scaled};
 
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The random stream.
+/// Draws two.
 #[derive(Debug)]
 pub(super) struct PowerOfTwo {
-    state: AtomicU64,
+    stream: Stream,
 }
 
 impl PowerOfTwo {
     pub(super) const fn new(seed: u64) -> Self {
         Self {
-            state: AtomicU64::new(seed),
+            stream: Stream::new(seed),
         }
     }
 
@@ -47,30 +43,14 @@ impl PowerOfTwo {
 
     /// Two different indices below `count`, or the same one twice if it is alone.
     fn draw(&self, count: usize) -> Option<(usize, usize)> {
-        let bits = self.next();
+        let bits = self.stream.next();
         let first = scaled(bits >> 32, count);
         if count < 2 {
             return (count == 1).then_some((0, 0));
         }
-        let step = 1 + scaled(bits & 0xFFFF_FFFF, count - 1);
+        let step = 1 + scaled(bits, count - 1);
         Some((first, (first + step) % count))
     }
-
-    fn next(&self) -> u64 {
-        let raw = self
-            .state
-            .fetch_add(STEP, Ordering::Relaxed)
-            .wrapping_add(STEP);
-        let mixed = (raw ^ (raw >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-/// Maps 32 random bits to an index below `count`.
-fn scaled(bits: u64, count: usize) -> usize {
-    let product = u128::from(bits) * count as u128;
-    usize::try_from(product >> 32).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -20,11 +20,18 @@
 //!    may use has room. So whoever finds room under the lock overtakes nobody.
 //! 3. A server with a limit is *marked* while somebody waits whom it could serve.
 //!    A mark turns newcomers and releases to the lock; bits change only there.
-//! 4. Servers without a limit are never marked, so their requests never lock.
+//! 4. Servers without a limit are never marked, so their requests never lock,
+//!    unless 7 says otherwise.
 //! 5. A freed slot goes to the best waiter: lower class, then older key, then
 //!    order of joining; between the two lines a tie goes to the server's own. It
 //!    stays counted while it changes hands.
 //! 6. Lock order: group, then seat. Wakers run and slots drop with no lock held.
+//! 7. Where a member's limit moves with the number of requests at the service, all
+//!    members are marked at all times. So each request joins and leaves under the
+//!    lock, which sets the limits anew and hands out what that brings: a newcomer
+//!    may raise a limit for somebody who waited before it.
+//! 8. Nobody waits for a server that is not there, except in a service that holds
+//!    requests: these wait, whatever servers they exclude, until there is one.
 //!
 //! # Why no wake-up is lost
 //!
@@ -106,6 +113,11 @@ impl<T> Queue<T> {
     /// All who wait, in whichever line.
     pub(super) const fn len(&self) -> usize {
         self.length
+    }
+
+    /// Those who wait for just any server.
+    pub(super) fn free_len(&self) -> usize {
+        self.service.len()
     }
 
     /// Whether anyone waits for just any server.

@@ -70,13 +70,25 @@ fn specs(targets: &[Arc<Target>], max_in_flight: u32, max_queue: u32) -> Vec<Ser
 }
 
 fn group(strategy: Strategy, targets: &[Arc<Target>], limit: u32) -> Arc<Group<Target>> {
+    ranged(strategy, targets, 0, limit)
+}
+
+fn ranged(
+    strategy: Strategy,
+    targets: &[Arc<Target>],
+    least: u32,
+    limit: u32,
+) -> Arc<Group<Target>> {
     let settings = GroupSettings {
         strategy,
-        max_length: 0,
         ..GroupSettings::default()
     };
+    let mut specs = specs(targets, limit, 0);
+    for spec in &mut specs {
+        spec.limits.min_in_flight = least;
+    }
     let group = Group::new(settings, 1);
-    group.update(settings, &specs(targets, limit, 0));
+    group.update(settings, &specs);
     group
 }
 
@@ -88,6 +100,7 @@ fn run(group: &Arc<Group<Target>>, seed: u64, requests: u32) -> u32 {
     while served < requests {
         let servers = group.servers();
         let mut ask = Ask::new(Rank::default());
+        ask.key = random.u64(..);
         ask.bound = random.choice(&servers).filter(|_| seed % 2 == 1);
         let slot = match group.acquire(&ask) {
             Ok(Acquire::Slot(slot)) => slot,
@@ -121,29 +134,33 @@ fn assert_idle(group: &Group<Target>) {
     assert_eq!(group.queued(), 0);
     for server in group.servers() {
         assert_eq!((server.in_flight(), server.queued()), (0, 0));
-        assert!(!server.gate.is_marked());
+        let moving = server.limits().is_dynamic();
+        assert_eq!(server.gate.is_marked(), moving);
     }
 }
 
 #[test]
 fn the_cap_holds_and_everyone_is_served() {
+    // (strategy, servers, least, most in flight at each)
     let cases = [
-        (Strategy::RoundRobin, 1, 1),
-        (Strategy::RoundRobin, 3, 2),
-        (Strategy::LeastConnections, 2, 1),
-        (Strategy::PowerOfTwo, 3, 1),
+        (Strategy::RoundRobin, 1, 0, 1),
+        (Strategy::RoundRobin, 3, 0, 2),
+        (Strategy::RoundRobin, 3, 1, 2),
+        (Strategy::LeastConnections, 2, 0, 1),
+        (Strategy::PowerOfTwo, 3, 0, 1),
+        (Strategy::Random, 3, 0, 1),
+        (Strategy::HighestRandomWeight, 3, 0, 1),
+        (Strategy::First, 2, 1, 2),
+        (Strategy::LeastTime, 3, 0, 1),
     ];
-    for (strategy, servers, limit) in cases {
+    for (strategy, servers, least, limit) in cases {
         let targets: Vec<Arc<Target>> = (0..servers).map(|_| Arc::default()).collect();
-        let group = group(strategy, &targets, limit);
-        assert_eq!(race(&group, 8, 4000), 32_000);
+        let group = ranged(strategy, &targets, least, limit);
+        assert_eq!(race(&group, 8, 2000), 16_000);
         assert_idle(&group);
-        let served: u64 = group
-            .servers()
-            .iter()
-            .map(|server| server.served_total())
-            .sum();
-        assert!(served >= 32_000);
+        let servers = group.servers();
+        let served: u64 = servers.iter().map(|server| server.served_total()).sum();
+        assert!(served >= 16_000);
         for target in &targets {
             assert_eq!(target.peak.load(Ordering::SeqCst), limit, "{strategy:?}");
         }
@@ -166,28 +183,80 @@ fn the_cap_holds_while_the_configuration_changes() {
     }
 }
 
-/// Limits fall and rise again, servers go and come back, health flaps.
+/// Limits fall and rise again, servers go and come back, health flaps, slow
+/// starts go on, and a service holds its requests now and then.
 fn disturb(group: &Group<Target>, targets: &[Arc<Target>], done: &AtomicBool) {
     let mut random = fastrand::Rng::with_seed(99);
+    let mut now = Duration::ZERO;
     while !done.load(Ordering::SeqCst) {
         let mut specs = specs(targets, random.u32(1..3), 0);
+        for spec in &mut specs {
+            spec.limits.min_in_flight = random.u32(0..2);
+        }
         specs.truncate(random.usize(1..4));
-        group.update(GroupSettings::default(), &specs);
+        let settings = GroupSettings {
+            slow_start: Duration::from_millis(random.u64(0..2) * 20),
+            holds: random.bool(),
+            ..GroupSettings::default()
+        };
+        group.update(settings, &specs);
         for server in group.servers() {
-            server.set_up(random.bool());
+            server.set_up_at(random.bool(), now);
             server.set_draining(random.u8(..) < 30);
         }
         thread::yield_now();
         for server in group.servers() {
-            server.set_up(true);
+            server.set_up_at(true, now);
             server.set_draining(false);
         }
+        now += Duration::from_millis(random.u64(0..15));
+        group.tick(now);
     }
     group.update(GroupSettings::default(), &specs(targets, 2, 0));
     group
         .servers()
         .iter()
         .for_each(|server| server.set_up(true));
+}
+
+/// Many short requests at low limits, the servers idle for much of the time: no
+/// wait comes near the time limit of a queue.
+#[test]
+fn nobody_waits_beside_an_idle_server() {
+    for seed in 0..6 {
+        let targets: Vec<Arc<Target>> = (0..3).map(|_| Arc::default()).collect();
+        let least = u32::from(seed % 2 == 0);
+        let group = ranged(Strategy::LeastConnections, &targets, least, 2);
+        let longest = thread::scope(|scope| {
+            let group = &group;
+            let runs: Vec<_> = (0..4)
+                .map(|thread| scope.spawn(move || sporadic(group, 10 * seed + thread)))
+                .collect();
+            runs.into_iter().map(|run| run.join().unwrap()).max()
+        });
+        assert!(longest < Some(DEADLINE / 6), "{longest:?}");
+        assert_idle(&group);
+    }
+}
+
+/// A quarter of the requests, with pauses between them; the longest wait.
+fn sporadic(group: &Arc<Group<Target>>, seed: u64) -> Duration {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut longest = Duration::ZERO;
+    for _ in 0..1000 {
+        let asked = Instant::now();
+        let slot = match group.acquire(&Ask::new(Rank::default())).unwrap() {
+            Acquire::Slot(slot) => slot,
+            Acquire::Wait(waiter) => wait(waiter).unwrap(),
+        };
+        longest = longest.max(asked.elapsed());
+        slot.server().target().serve(random.u32(0..3));
+        drop(slot);
+        if random.u32(0..4) == 0 {
+            dawdle(&mut random);
+        }
+    }
+    longest
 }
 
 #[test]
