@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::client_lines::ClientLines;
-use super::{ErrorKind, Response};
+use super::{Body, ErrorKind, Response, RetryCause, Termination};
 use crate::clock;
 
 /// What is known about a client's connection. Made once for each connection.
@@ -96,6 +96,10 @@ pub struct Exchange {
     pub queue_wait: Cell<Duration>,
     /// How often it was sent again.
     pub retries: Cell<u32>,
+    /// How often for which [`RetryCause`], in the order of [`RetryCause::ALL`].
+    pub causes: Cell<[u16; RetryCause::ALL.len()]>,
+    /// How it ended; before that, how it would end if the client left now.
+    pub termination: Cell<Termination>,
     /// Bytes of its own body that were read.
     pub request_bytes: Cell<u64>,
     /// Bytes of the body that the client was sent.
@@ -155,6 +159,7 @@ impl Finish {
         let exchange = &self.0;
         exchange.status.set(Some(response.status()));
         exchange.failure.set(response.extensions().get().copied());
+        exchange.note_answer(response.body());
         let observer = exchange.observer.take();
         if let Some(observer) = &observer {
             observer.answered(exchange, &response);
@@ -169,6 +174,18 @@ impl Finish {
         exchange.observer.replace(observer);
         response.body_mut().finish(self);
         response
+    }
+
+    /// The response's body has come to its end, or it broke.
+    pub(super) fn end(self, is_broken: bool) {
+        let termination = &self.0.termination;
+        if termination.get() == Termination::CLIENT_IN_DATA {
+            termination.set(if is_broken {
+                Termination::SERVER_IN_DATA
+            } else {
+                Termination::NORMAL
+            });
+        }
     }
 
     /// `count` bytes of the response's body went to the client.
@@ -242,6 +259,8 @@ impl Exchange {
             priority: Cell::default(),
             queue_wait: Cell::default(),
             retries: Cell::default(),
+            causes: Cell::default(),
+            termination: Cell::default(),
             request_bytes: Cell::default(),
             response_bytes: Cell::default(),
             status: Cell::default(),
@@ -272,10 +291,31 @@ impl Exchange {
         }
     }
 
+    /// Takes down that it is sent again, and why. What the server said last is
+    /// forgotten.
+    pub fn note_retry(&self, cause: RetryCause) {
+        self.retries.set(self.retries.get().saturating_add(1));
+        let mut causes = self.causes.get();
+        if let Some(count) = causes.get_mut(cause as usize) {
+            *count = count.saturating_add(1);
+        }
+        self.causes.set(causes);
+        self.origin_status.set(None);
+    }
+
     /// The host that it asked for, as text.
     pub fn host(&self) -> &str {
         // Of a header's text, this is the quicker check.
         std::str::from_utf8(self.host.as_bytes()).unwrap_or_default()
+    }
+
+    /// Takes down how it ends, now that there is an answer with this body.
+    fn note_answer(&self, body: &Body) {
+        self.termination.set(match self.failure.get() {
+            Some(kind) => Termination::of(kind),
+            None if http_body::Body::is_end_stream(body) => Termination::NORMAL,
+            None => Termination::CLIENT_IN_DATA,
+        });
     }
 
     /// Counts what was read of the request's body.
