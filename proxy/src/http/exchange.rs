@@ -94,6 +94,8 @@ pub struct Exchange {
     pub priority: Cell<Priority>,
     /// How long it waited for a server with a free slot.
     pub queue_wait: Cell<Duration>,
+    /// Since when it has been waiting for one.
+    pub queued_since: Cell<Option<Instant>>,
     /// How often it was sent again.
     pub retries: Cell<u32>,
     /// How often for which [`RetryCause`], in the order of [`RetryCause::ALL`].
@@ -258,6 +260,7 @@ impl Exchange {
             origin_bytes: Cell::default(),
             priority: Cell::default(),
             queue_wait: Cell::default(),
+            queued_since: Cell::default(),
             retries: Cell::default(),
             causes: Cell::default(),
             termination: Cell::default(),
@@ -301,6 +304,20 @@ impl Exchange {
         }
         self.causes.set(causes);
         self.origin_status.set(None);
+    }
+
+    /// It waits for a server with a free slot from now on.
+    pub fn enter_queue(&self) {
+        self.queued_since.set(Some(Instant::now()));
+        self.termination.set(Termination::CLIENT_IN_QUEUE);
+    }
+
+    /// It waits no more. One that is given up while it waits never comes here.
+    pub fn leave_queue(&self) {
+        if let Some(since) = self.queued_since.take() {
+            self.queue_wait.set(self.queue_wait.get() + since.elapsed());
+        }
+        self.termination.set(Termination::CLIENT_BEFORE_HEAD);
     }
 
     /// The host that it asked for, as text.

@@ -189,8 +189,8 @@ mod tests {
             Box::pin(async move {
                 let mut seen = format!("{} {}", request.head.method, request.head.uri);
                 // What is done to one attempt must not be seen in the next.
-                let uri = format!("{}/changed", request.head.uri);
-                request.head.uri = uri.parse().unwrap();
+                let headers = &mut request.head.headers;
+                assert!(headers.insert("x-changed", 1.into()).is_none());
                 if self.reads {
                     let body = request.body.collect().await.unwrap().to_bytes();
                     seen.push(' ');

@@ -150,12 +150,9 @@ impl Core {
         failed: &[ServerKey],
         waiter: Waiter<Endpoint>,
     ) -> Result<Slot<Endpoint>, ProxyError> {
-        exchange.termination.set(Termination::CLIENT_IN_QUEUE);
-        let began = Instant::now();
+        exchange.enter_queue();
         let answer = self.turn(failed, waiter).await;
-        exchange
-            .queue_wait
-            .set(exchange.queue_wait.get() + began.elapsed());
+        exchange.leave_queue();
         answer
     }
 

@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(stage.unread(), 6);
             stage.end().await;
             assert!(stage.is_held());
-            for _ in 0..6 {
+            for _ in 0..7 {
                 stage.read().await.unwrap().unwrap();
             }
             stage.settle().await;
@@ -371,7 +371,7 @@ mod tests {
         let (server, receiver) = mpsc::channel(4);
         server.send(data(5)).await.unwrap();
         drop(server);
-        let body = read_ahead(Body::new(Server(receiver)), Rc::clone(&guard), 100);
+        let body = read_ahead(Body::new(Server(receiver)), Rc::clone(&guard), 1000);
         assert_eq!(Rc::strong_count(&guard), 1);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "xxxxx");
     }

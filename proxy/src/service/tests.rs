@@ -233,12 +233,21 @@ async fn play(
     (status, server.take(), causes(&exchange))
 }
 
+/// Words, acts, method; the status and why there were more attempts.
+type Case = (
+    &'static [&'static str],
+    &'static [Act],
+    &'static str,
+    u16,
+    &'static [RetryCause],
+);
+
 #[tokio::test]
 async fn what_is_asked_for_is_tried_again() {
     use RetryCause::{Junk, Lost, Status};
     const HALF: &str = "HTTP/1.1 20";
-    let all: &[&str] = &["all-retryable-errors"];
-    let cases: [(&[&str], &[Act], &str, u16, &[RetryCause]); 16] = [
+    let all: &[&'static str] = &["all-retryable-errors"];
+    let cases: [Case; 16] = [
         (&["503"], &[Answer(503)], "GET", 200, &[Status]),
         (&["503"], &[Answer(503)], "POST", 200, &[Status]),
         (&["503"], &[Answer(503); 9], "GET", 503, &[Status; 3]),
