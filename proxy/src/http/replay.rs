@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use ::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
+use smallvec::SmallVec;
 
 use super::{Body, BodyError};
 
@@ -39,7 +40,7 @@ struct Tape {
     /// The whole length, if it was announced.
     length: Option<u64>,
     limit: usize,
-    kept: Vec<Bytes>,
+    kept: SmallVec<[Bytes; 1]>,
     /// The last small parts. They were handed out.
     tail: BytesMut,
     trailers: Option<HeaderMap>,
@@ -63,7 +64,7 @@ impl Replay {
             length: source.size_hint().exact(),
             source,
             limit,
-            kept: Vec::new(),
+            kept: SmallVec::new(),
             tail: BytesMut::new(),
             trailers: None,
             size: 0,
