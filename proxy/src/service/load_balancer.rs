@@ -101,6 +101,7 @@ impl Core {
             let endpoint = slot.server().target();
             let original = self.address(request, &endpoint)?;
             let exchange = &request.exchange;
+            trial.begin(exchange);
             exchange.termination.set(Termination::CLIENT_BEFORE_HEAD);
             let clock = exchange.origin_clock();
             match endpoint.upstream.send(request, trial.reuse).await {

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::retry_on::RetryOn;
 use crate::balance::ServerKey;
 use crate::http::client_lines::ClientLines;
-use crate::http::{ErrorKind, ProxyError, Request, Response, Retry, RetryCause};
+use crate::http::{ErrorKind, Exchange, ProxyError, Request, Response, Retry, RetryCause};
 use crate::upstream::{Failure, Reuse, is_idempotent};
 
 /// Largest body that is kept to be sent again.
@@ -36,6 +36,8 @@ pub(super) struct Trial<'a> {
     pub(super) reuse: Reuse,
     /// What the last attempt came to.
     pub(super) last_error: Option<ProxyError>,
+    /// Why the next attempt is made.
+    again: Option<RetryCause>,
     original: Option<Box<Original>>,
 }
 
@@ -67,7 +69,15 @@ impl<'a> Trial<'a> {
             failed: SmallVec::new(),
             reuse: Reuse::Allowed,
             last_error: None,
+            again: None,
             original,
+        }
+    }
+
+    /// An attempt begins.
+    pub(super) fn begin(&mut self, exchange: &Exchange) {
+        if let Some(cause) = self.again.take() {
+            exchange.note_retry(cause);
         }
     }
 
@@ -83,7 +93,7 @@ impl<'a> Trial<'a> {
             && self.restore(request);
         if is_rejected {
             self.left -= 1;
-            request.exchange.note_retry(RetryCause::Status);
+            self.again = Some(RetryCause::Status);
         }
         is_rejected
     }
@@ -106,7 +116,7 @@ impl<'a> Trial<'a> {
         };
         self.left -= 1;
         self.last_error = Some(error);
-        request.exchange.note_retry(cause);
+        self.again = Some(cause);
         Ok(())
     }
 
