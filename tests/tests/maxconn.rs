@@ -6,6 +6,7 @@ mod maxconn {
     mod balance;
     mod limit;
     mod queue;
+    mod retry;
     mod slot;
     mod stage;
 }

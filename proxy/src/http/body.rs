@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::Finish;
+use super::replay::{Replay, Replays};
 
 /// Why a body ended early. What has been sent of a message by then must never
 /// look whole to its receiver.
@@ -31,6 +32,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Replay(Replay),
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
 }
 
@@ -66,6 +68,69 @@ impl Body {
         Self::of(Kind::Boxed(Box::pin(body)))
     }
 
+    pub(super) const fn of_replay(replay: Replay) -> Self {
+        Self::of(Kind::Replay(replay))
+    }
+
+    /// Whether all of it is here, so that nobody has to wait for it.
+    pub fn is_at_hand(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Full(_))
+    }
+
+    /// Keeps what is read of it, up to `limit` bytes, so that it can be
+    /// [rewound](Self::rewind). Does nothing to a body that is empty, keeps
+    /// already, or has announced to be longer.
+    pub fn keep(&mut self, limit: usize) {
+        let is_longer = self
+            .size_hint()
+            .exact()
+            .is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > limit));
+        if !self.is_end_stream() && !is_longer && !matches!(self.kind, Kind::Replay(_)) {
+            self.record(limit);
+        }
+    }
+
+    fn record(&mut self, limit: usize) {
+        let source = std::mem::replace(self, Self::empty());
+        *self = Self::of_replay(Replay::new(source, limit));
+    }
+
+    /// Begins again, if the body keeps what was read and nothing of it is gone.
+    /// Only then true.
+    pub fn rewind(&mut self) -> bool {
+        match &self.kind {
+            Kind::Replay(replay) => replay.rewind(),
+            Kind::Empty | Kind::Full(_) | Kind::Incoming(_) | Kind::Boxed(_) => false,
+        }
+    }
+
+    /// Whether it is certain now that it can be rewound however much was read.
+    pub fn is_replayable(&self) -> bool {
+        matches!(&self.kind, Kind::Replay(replay) if replay.is_sure())
+    }
+
+    /// Keeps nothing any more: nobody will rewind it.
+    pub fn forget(&self) {
+        if let Kind::Replay(replay) = &self.kind {
+            replay.forget();
+        }
+    }
+
+    /// Where further bodies with this content come from, as long as it has no
+    /// more than `limit` bytes.
+    pub fn replays(&mut self, limit: usize) -> Replays {
+        if self.is_end_stream() {
+            return Replays::empty();
+        }
+        if !matches!(self.kind, Kind::Replay(_)) {
+            self.record(limit);
+        }
+        match &self.kind {
+            Kind::Replay(replay) => replay.replays(),
+            Kind::Empty | Kind::Full(_) | Kind::Incoming(_) | Kind::Boxed(_) => Replays::empty(),
+        }
+    }
+
     /// The same body, which keeps `guard` until its last frame was taken or it is dropped.
     pub fn hold<G: 'static>(mut self, guard: G) -> Self {
         if self.is_end_stream() {
@@ -93,7 +158,9 @@ impl Body {
         }
         if !matches!(frame, Some(Ok(_))) || self.kind.is_end_stream() {
             self.guard = None;
-            self.finish = None;
+            if let Some(finish) = self.finish.take() {
+                finish.end(matches!(frame, Some(Err(_))));
+            }
         }
     }
 }
@@ -117,6 +184,7 @@ impl Kind {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Replay(replay) => replay.poll_frame(cx),
             Self::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -126,6 +194,7 @@ impl Kind {
             Self::Empty => true,
             Self::Full(_) => false,
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Replay(replay) => replay.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -155,6 +224,7 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Replay(replay) => replay.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -166,6 +236,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
             Kind::Incoming(_) => "Body(incoming)",
+            Kind::Replay(_) => "Body(replay)",
             Kind::Boxed(_) => "Body(boxed)",
         })
     }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use ::http::StatusCode;
+
 /// A request that failed.
 ///
 /// Retries read only [`ProxyError::retry`], the answer depends only on
@@ -13,7 +15,18 @@ pub struct ProxyError {
     pub kind: ErrorKind,
     /// Whether trying again can hurt.
     pub retry: Retry,
+    /// What is answered instead of what the kind says.
+    pub declined: Option<Declined>,
     source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The answer to a request for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// The status.
+    pub status: StatusCode,
+    /// Seconds after which the client may try again.
+    pub retry_after: Option<u64>,
 }
 
 /// Whether a failed request may be sent again.
@@ -23,8 +36,8 @@ pub enum Retry {
     Never,
     /// Not a byte reached a server.
     Always,
-    /// The connection had been used before and died before a byte of the
-    /// answer; most likely the server was just closing it.
+    /// The connection died before a byte of the answer; most likely the server
+    /// was just closing it.
     Idempotent,
 }
 
@@ -146,6 +159,7 @@ impl ProxyError {
         Self {
             kind,
             retry: Retry::Never,
+            declined: None,
             source: None,
         }
     }
@@ -154,6 +168,13 @@ impl ProxyError {
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same failure, answered in another way.
+    #[must_use]
+    pub fn decline(mut self, declined: Declined) -> Self {
+        self.declined = Some(declined);
         self
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::client_lines::ClientLines;
-use super::{ErrorKind, Response};
+use super::{Body, ErrorKind, Response, RetryCause, Termination};
 use crate::clock;
 
 /// What is known about a client's connection. Made once for each connection.
@@ -97,8 +97,14 @@ pub struct Exchange {
     pub priority: Cell<Priority>,
     /// How long it waited for a server with a free slot.
     pub queue_wait: Cell<Duration>,
+    /// Since when it has been waiting for one.
+    pub queued_since: Cell<Option<Instant>>,
     /// How often it was sent again.
     pub retries: Cell<u32>,
+    /// How often for which [`RetryCause`], in the order of [`RetryCause::ALL`].
+    pub causes: Cell<[u16; RetryCause::ALL.len()]>,
+    /// How it ended; before that, how it would end if the client left now.
+    pub termination: Cell<Termination>,
     /// Bytes of its own body that were read.
     pub request_bytes: Cell<u64>,
     /// Bytes of the body that the client was sent.
@@ -158,6 +164,7 @@ impl Finish {
         let exchange = &self.0;
         exchange.status.set(Some(response.status()));
         exchange.failure.set(response.extensions().get().copied());
+        exchange.note_answer(response.body());
         let observer = exchange.observer.take();
         if let Some(observer) = &observer {
             observer.answered(exchange, &response);
@@ -172,6 +179,18 @@ impl Finish {
         exchange.observer.replace(observer);
         response.body_mut().finish(self);
         response
+    }
+
+    /// The response's body has come to its end, or it broke.
+    pub(super) fn end(self, is_broken: bool) {
+        let termination = &self.0.termination;
+        if termination.get() == Termination::CLIENT_IN_DATA {
+            termination.set(if is_broken {
+                Termination::SERVER_IN_DATA
+            } else {
+                Termination::NORMAL
+            });
+        }
     }
 
     /// `count` bytes of the response's body went to the client.
@@ -245,7 +264,10 @@ impl Exchange {
             origin_bytes: Cell::default(),
             priority: Cell::default(),
             queue_wait: Cell::default(),
+            queued_since: Cell::default(),
             retries: Cell::default(),
+            causes: Cell::default(),
+            termination: Cell::default(),
             request_bytes: Cell::default(),
             response_bytes: Cell::default(),
             status: Cell::default(),
@@ -276,10 +298,45 @@ impl Exchange {
         }
     }
 
+    /// Takes down that it is sent again, and why. What the server said last is
+    /// forgotten.
+    pub fn note_retry(&self, cause: RetryCause) {
+        self.retries.set(self.retries.get().saturating_add(1));
+        let mut causes = self.causes.get();
+        if let Some(count) = causes.get_mut(cause as usize) {
+            *count = count.saturating_add(1);
+        }
+        self.causes.set(causes);
+        self.origin_status.set(None);
+    }
+
+    /// It waits for a server with a free slot from now on.
+    pub fn enter_queue(&self) {
+        self.queued_since.set(Some(Instant::now()));
+        self.termination.set(Termination::CLIENT_IN_QUEUE);
+    }
+
+    /// It waits no more. One that is given up while it waits never comes here.
+    pub fn leave_queue(&self) {
+        if let Some(since) = self.queued_since.take() {
+            self.queue_wait.set(self.queue_wait.get() + since.elapsed());
+        }
+        self.termination.set(Termination::CLIENT_BEFORE_HEAD);
+    }
+
     /// The host that it asked for, as text.
     pub fn host(&self) -> &str {
         // Of a header's text, this is the quicker check.
         std::str::from_utf8(self.host.as_bytes()).unwrap_or_default()
+    }
+
+    /// Takes down how it ends, now that there is an answer with this body.
+    fn note_answer(&self, body: &Body) {
+        self.termination.set(match self.failure.get() {
+            Some(kind) => Termination::of(kind),
+            None if http_body::Body::is_end_stream(body) => Termination::NORMAL,
+            None => Termination::CLIENT_IN_DATA,
+        });
     }
 
     /// Counts what was read of the request's body.

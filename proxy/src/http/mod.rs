@@ -14,9 +14,11 @@ mod exchange;
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod memo;
+mod replay;
 pub mod respond;
 mod server_lines;
 pub mod target;
+mod termination;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trust;
@@ -24,11 +26,13 @@ pub mod upgrade;
 pub mod validate;
 
 pub use body::{Body, BodyError};
-pub use error::{ErrorKind, ProxyError, Retry, Side};
+pub use error::{Declined, ErrorKind, ProxyError, Retry, Side};
 pub use exchange::{
     ConnectionInfo, Exchange, Finish, Observer, Priority, Protocol, TlsConnection, WantsOrigin,
 };
+pub use replay::Replays;
 pub use server_lines::{ServerLines, may_pass};
+pub use termination::{RetryCause, Termination};
 
 use std::fmt;
 use std::future::Future;

@@ -3,10 +3,10 @@
 //! Statuses and bodies are Traefik's, so that monitoring and error pages that
 //! were made for it keep working.
 
-use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use ::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use ::http::{Response as HttpResponse, StatusCode};
 
-use super::{Body, ErrorKind, ProxyError, Response};
+use super::{Body, Declined, ErrorKind, ProxyError, Response, Retry};
 
 /// nginx's code for a client that went away, which Traefik uses too.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -32,16 +32,36 @@ pub fn status(kind: ErrorKind) -> StatusCode {
 }
 
 /// The answer to a request that failed. It carries the [`ErrorKind`] as an
-/// extension, for middlewares that treat failures apart.
+/// extension, for middlewares that treat failures apart, and
+/// [`Retry::Always`] if that is what the error says.
 pub fn error(error: &ProxyError) -> Response {
-    let mut response = match error.kind {
+    let mut response = match error.declined {
+        Some(declined) => decline(declined),
+        None => plain_error(error.kind),
+    };
+    let extensions = response.extensions_mut();
+    extensions.insert(error.kind);
+    if error.retry == Retry::Always {
+        extensions.insert(error.retry);
+    }
+    response
+}
+
+fn decline(declined: Declined) -> Response {
+    let mut response = status_text(declined.status);
+    if let Some(seconds) = declined.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn plain_error(kind: ErrorKind) -> Response {
+    match kind {
         ErrorKind::NoRouter => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         ErrorKind::NoServer => plain(StatusCode::SERVICE_UNAVAILABLE, "no available server\n"),
         ErrorKind::Misdirected => plain(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n"),
         kind => status_text(status(kind)),
-    };
-    response.extensions_mut().insert(error.kind);
-    response
+    }
 }
 
 /// A status with its own name as the body, and no Content-Type, as Traefik
@@ -118,6 +138,22 @@ mod tests {
                 expected,
                 "{code}"
             );
+        }
+    }
+
+    #[test]
+    fn who_is_declined_may_be_told_when_to_come_back() {
+        for (status, retry_after, expected) in [(503, None, None), (429, Some(2), Some("2"))] {
+            let declined = Declined {
+                status: StatusCode::from_u16(status).unwrap(),
+                retry_after,
+            };
+            let response = error(&ProxyError::new(ErrorKind::QueueFull).decline(declined));
+            assert_eq!(response.status(), status);
+            let told = response.headers().get(RETRY_AFTER);
+            assert_eq!(told.map(|value| value.to_str().unwrap()), expected);
+            let kind = response.extensions().get::<ErrorKind>();
+            assert_eq!(kind, Some(&ErrorKind::QueueFull));
         }
     }
 

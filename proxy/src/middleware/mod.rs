@@ -15,6 +15,7 @@ mod location;
 mod pattern;
 mod redirect;
 mod replace_path;
+mod retry;
 mod strip_prefix;
 
 use std::fmt;
@@ -35,6 +36,7 @@ use headers::Headers;
 use ip_allow_list::IpAllowList;
 use redirect::{RedirectRegex, RedirectScheme};
 use replace_path::{ReplacePath, ReplacePathRegex};
+use retry::Retry;
 use strip_prefix::{StripPrefix, StripPrefixRegex};
 
 /// What a middleware's options describe.
@@ -117,6 +119,7 @@ pub fn build(options: &dynamic::Middleware) -> Result<Built, BuildError> {
             "replacePathRegex",
             layer(&options.replace_path_regex, ReplacePathRegex::new),
         ),
+        ("retry", layer(&options.retry, Retry::new)),
         (
             "stripPrefix",
             layer(&options.strip_prefix, StripPrefix::new),

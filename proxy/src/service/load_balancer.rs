@@ -1,31 +1,33 @@
 //! The load balancer: one server's slot, one upstream, one response.
 //!
 //! A request first gets a slot of a server, at once or by waiting; the slot then
-//! lives as long as the response body (or the tunnel) does. A failure that
-//! cannot have reached the application is tried again before the client hears of
-//! it. It knows neither middlewares nor where its servers come from.
+//! lives until the server has sent its response (or as long as the tunnel does).
+//! A failure that cannot have reached the application, and what else the user asks
+//! for, is tried again before the client hears of it. It knows neither middlewares
+//! nor where its servers come from.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ::http::Uri;
 use ::http::header::{HOST, UPGRADE};
-use smallvec::SmallVec;
 use tidegate_shared::report::Chain;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
+use super::read_ahead::read_ahead;
+use super::retry_on::RetryOn;
+use super::trial::Trial;
 use super::{Endpoint, Servers};
-use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot, Waiter};
+use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot, Strategy, Waiter};
 use crate::http::{
-    ErrorKind, Exchange, HttpService, ProxyError, Request, Response, ResponseFuture, Retry,
-    forwarded, hop_by_hop, respond, target,
+    Declined, ErrorKind, Exchange, HttpService, ProxyError, Request, Response, ResponseFuture,
+    Termination, forwarded, hop_by_hop, respond, target,
 };
-use crate::upstream::{self, Answer, Failure, Reuse};
-
-/// How often a request is sent at most, the first time included. HAProxy makes
-/// three retries, most of them to the same server; another one is the better bet.
-const MAX_ATTEMPTS: usize = 3;
+use crate::upstream::Answer;
 
 /// What a load balancer obeys besides its servers.
 #[derive(Clone, Debug)]
@@ -34,13 +36,36 @@ pub struct LoadBalancerSettings {
     pub name: Arc<str>,
     /// Whether servers see the client's Host header.
     pub pass_host_header: bool,
+    /// How a server is chosen.
+    pub strategy: Strategy,
     /// Longest wait for a slot; absent means no limit.
     pub queue_timeout: Option<Duration>,
+    /// Longest wait for a server when there is none; absent means not at all.
+    pub hold_time: Option<Duration>,
+    /// The answer when the queue is full.
+    pub when_full: Declined,
+    /// The answer when the wait was too long.
+    pub when_late: Declined,
+    /// Whether a request leaves with its client as long as it waits. If not, it is
+    /// sent for nobody when its turn comes (HAProxy without `abortonclose`).
+    pub leaves_with_client: bool,
+    /// Whether a request may go elsewhere when its own server's queue is full.
+    pub redispatch: bool,
+    /// Bytes that are read ahead of a client from a server with a limit.
+    pub response_buffer: usize,
+    /// How often a request is sent again at most (HAProxy's `retries`).
+    pub retries: u32,
+    /// After what.
+    pub retry_on: RetryOn,
 }
 
 /// Spreads requests over the servers of one service.
 #[derive(Debug)]
-pub struct LoadBalancer {
+pub struct LoadBalancer(Arc<Core>);
+
+/// What requests hold on to that go on without their clients.
+#[derive(Debug)]
+struct Core {
     settings: LoadBalancerSettings,
     servers: Arc<Servers>,
 }
@@ -48,49 +73,60 @@ pub struct LoadBalancer {
 impl LoadBalancer {
     /// A load balancer over `servers`, which outlive it.
     pub fn new(settings: LoadBalancerSettings, servers: Arc<Servers>) -> Self {
-        Self { settings, servers }
+        Self(Arc::new(Core { settings, servers }))
+    }
+}
+
+impl Core {
+    async fn answer(&self, request: &mut Request) -> Response {
+        let answer = self.forward(request).await;
+        answer.unwrap_or_else(|error| respond::error(&error))
     }
 
     /// Sends a prepared request until a server answers or there is no point in
     /// going on.
     async fn forward(&self, request: &mut Request) -> Result<Response, ProxyError> {
-        let mut trial = Trial::new();
+        let mut trial = Trial::new(&self.settings.retry_on, self.settings.retries, request);
         loop {
             let slot = match self.acquire(&request.exchange, &trial.failed) {
                 Ok(Acquire::Slot(slot)) => Ok(slot),
                 // Boxed: most requests don't wait.
-                Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&request.exchange, waiter)).await,
-                Err(refusal) => Err(refused(refusal)),
+                Ok(Acquire::Wait(waiter)) => {
+                    Box::pin(self.wait(&request.exchange, &trial.failed, waiter)).await
+                }
+                Err(refusal) => Err(self.refused(refusal)),
             };
             // Nobody else is left: the failure tells more than that.
             let slot = slot.map_err(|error| trial.last_error.take().unwrap_or(error))?;
             let endpoint = slot.server().target();
             let original = self.address(request, &endpoint)?;
-            let clock = request.exchange.origin_clock();
-            let failure = match endpoint.upstream.send(request, trial.reuse).await {
+            let exchange = &request.exchange;
+            trial.begin(exchange);
+            exchange.termination.set(Termination::CLIENT_BEFORE_HEAD);
+            let clock = exchange.origin_clock();
+            match endpoint.upstream.send(request, trial.reuse).await {
                 Ok(answer) => {
                     request.exchange.note_origin(&answer.response, clock);
                     endpoint.note_answer(answer.response.status());
-                    return Ok(deliver(answer, slot));
+                    if !trial.rejects(&answer.response, request) {
+                        return Ok(self.deliver(answer, slot));
+                    }
                 }
-                Err(failure) => failure,
-            };
-            endpoint.note_failure(&failure.error);
-            debug!(
-                service = %self.settings.name,
-                server = %slot.server().id(),
-                error = %Chain(&failure.error),
-                "Request to a server failed"
-            );
-            trial.judge(failure, request, slot.server().key())?;
+                Err(failure) => {
+                    endpoint.note_failure(&failure.error);
+                    debug!(
+                        service = %self.settings.name,
+                        server = %slot.server().id(),
+                        error = %Chain(&failure.error),
+                        "Request to a server failed"
+                    );
+                    trial.judge(failure, request, slot.server().key())?;
+                }
+            }
             if let Some(original) = original {
                 // The next server has a base path of its own.
                 request.head.uri = *original;
             }
-            request
-                .exchange
-                .retries
-                .set(request.exchange.retries.get() + 1);
         }
     }
 
@@ -104,25 +140,73 @@ impl LoadBalancer {
         let priority = exchange.priority.get();
         let mut ask = Ask::new(Rank::new(priority.class, arrival, priority.offset));
         ask.excluded = failed;
+        ask.redispatch = self.settings.redispatch;
+        if self.settings.strategy == Strategy::HighestRandomWeight {
+            ask.key = client_key(exchange.client_ip());
+        }
         self.servers.acquire(&ask)
     }
 
     async fn wait(
         &self,
         exchange: &Exchange,
+        failed: &[ServerKey],
         waiter: Waiter<Endpoint>,
     ) -> Result<Slot<Endpoint>, ProxyError> {
-        let began = Instant::now();
+        exchange.enter_queue();
+        let answer = self.turn(failed, waiter).await;
+        exchange.leave_queue();
+        answer
+    }
+
+    /// Awaits a request's turn: as long as the queue allows, and where there is no
+    /// server as long as one is hoped for.
+    async fn turn(
+        &self,
+        failed: &[ServerKey],
+        mut waiter: Waiter<Endpoint>,
+    ) -> Result<Slot<Endpoint>, ProxyError> {
+        let began = tokio::time::Instant::now();
+        if let Some(hold_time) = self.settings.hold_time
+            && !self.has_server(failed)
+        {
+            if !failed.is_empty() {
+                // It was there a moment ago, and has refused this request.
+                return Err(ErrorKind::NoServer.into());
+            }
+            if let Ok(answer) = timeout(hold_time, &mut waiter).await {
+                return answer.map_err(|refusal| self.refused(refusal));
+            }
+            if !self.has_server(failed) {
+                return Err(ErrorKind::NoServer.into());
+            }
+        }
         let answer = match self.settings.queue_timeout {
-            Some(limit) => timeout(limit, waiter).await,
+            Some(limit) => timeout_at(began + limit, waiter).await,
             None => Ok(waiter.await),
         };
-        exchange
-            .queue_wait
-            .set(exchange.queue_wait.get() + began.elapsed());
         match answer {
-            Ok(answer) => answer.map_err(refused),
-            Err(_) => Err(ErrorKind::QueueTimeout.into()),
+            Ok(answer) => answer.map_err(|refusal| self.refused(refusal)),
+            Err(_) => {
+                let late = ProxyError::new(ErrorKind::QueueTimeout);
+                Err(late.decline(self.settings.when_late))
+            }
+        }
+    }
+
+    /// Whether there is a server that a request may wait for.
+    fn has_server(&self, failed: &[ServerKey]) -> bool {
+        let servers = self.servers.servers();
+        let mut open = servers.iter().filter(|server| !server.is_closed());
+        open.any(|server| server.weight() > 0 && !failed.contains(&server.key()))
+    }
+
+    fn refused(&self, refusal: Refusal) -> ProxyError {
+        match refusal {
+            Refusal::QueueFull => {
+                ProxyError::new(ErrorKind::QueueFull).decline(self.settings.when_full)
+            }
+            _ => ErrorKind::NoServer.into(),
         }
     }
 
@@ -146,60 +230,41 @@ impl LoadBalancer {
         target::set_path(&mut request.head, &path)?;
         Ok(Some(original))
     }
-}
 
-/// What has been tried for one request.
-struct Trial {
-    attempts: usize,
-    failed: SmallVec<[ServerKey; MAX_ATTEMPTS]>,
-    reuse: Reuse,
-    last_error: Option<ProxyError>,
-}
-
-impl Trial {
-    fn new() -> Self {
-        Self {
-            attempts: 0,
-            failed: SmallVec::new(),
-            reuse: Reuse::Allowed,
-            last_error: None,
+    /// The response with its slot, which ends when the server has sent all, or
+    /// with the tunnel.
+    fn deliver(&self, answer: Answer, slot: Slot<Endpoint>) -> Response {
+        let mut response = answer.response;
+        let Some(tunnel) = answer.upgraded else {
+            hop_by_hop::response(response.headers_mut());
+            let is_limited = slot.server().limits().max_in_flight > 0;
+            let ahead = if is_limited {
+                self.settings.response_buffer
+            } else {
+                0
+            };
+            return response.map(|body| read_ahead(body, slot, ahead));
+        };
+        let protocol = response.headers_mut().remove(UPGRADE);
+        hop_by_hop::response(response.headers_mut());
+        if let Some(protocol) = protocol {
+            hop_by_hop::set_upgrade(response.headers_mut(), protocol);
         }
-    }
-
-    /// Decides on a failure at one server: to try `request` again, or the end.
-    fn judge(
-        &mut self,
-        failure: Failure,
-        request: &Request,
-        server: ServerKey,
-    ) -> Result<(), ProxyError> {
-        let Failure { error, is_whole } = failure;
-        self.attempts += 1;
-        if !is_whole || self.attempts >= MAX_ATTEMPTS {
-            return Err(error);
-        }
-        match error.retry {
-            Retry::Always => self.failed.push(server),
-            // An old connection that died says nothing about its server.
-            Retry::Idempotent if upstream::is_idempotent(&request.head) => {
-                self.reuse = Reuse::Forbidden;
-            }
-            Retry::Idempotent | Retry::Never => return Err(error),
-        }
-        self.last_error = Some(error);
-        Ok(())
+        tunnel.run(slot);
+        response
     }
 }
 
 impl HttpService for LoadBalancer {
     fn call<'a>(&'a self, mut request: Request) -> ResponseFuture<'a> {
-        *request.exchange.service.borrow_mut() = Some(Arc::clone(&self.settings.name));
+        let core = &self.0;
+        *request.exchange.service.borrow_mut() = Some(Arc::clone(&core.settings.name));
         prepare(&mut request);
+        if !core.settings.leaves_with_client {
+            return Box::pin(answer_anyhow(Arc::clone(core), request));
+        }
         // The one place where the request stays until its end.
-        Box::pin(async move {
-            let answer = self.forward(&mut request).await;
-            answer.unwrap_or_else(|error| respond::error(&error))
-        })
+        Box::pin(async move { core.answer(&mut request).await })
     }
 
     fn takes_lines(&self) -> bool {
@@ -219,28 +284,25 @@ fn prepare(request: &mut Request) {
     hop_by_hop::request(head.version, &mut head.headers);
 }
 
-/// The response with its slot, which ends with the body or with the tunnel.
-fn deliver(answer: Answer, slot: Slot<Endpoint>) -> Response {
-    let mut response = answer.response;
-    let Some(tunnel) = answer.upgraded else {
-        hop_by_hop::response(response.headers_mut());
-        return response.map(|body| body.hold(slot));
-    };
-    let protocol = response.headers_mut().remove(UPGRADE);
-    hop_by_hop::response(response.headers_mut());
-    if let Some(protocol) = protocol {
-        hop_by_hop::set_upgrade(response.headers_mut(), protocol);
-    }
-    tunnel.run(slot);
-    response
+/// Answers a request for nobody, if need be: it goes on when its client has left.
+async fn answer_anyhow(core: Arc<Core>, mut request: Request) -> Response {
+    let (tell, told) = oneshot::channel();
+    spawn_local(async move {
+        let response = core.answer(&mut request).await;
+        // The client may have left.
+        let _ = tell.send(response);
+    });
+    told.await
+        .unwrap_or_else(|_| respond::error(&ErrorKind::Internal.into()))
 }
 
-fn refused(refusal: Refusal) -> ProxyError {
-    let kind = match refusal {
-        Refusal::QueueFull => ErrorKind::QueueFull,
-        _ => ErrorKind::NoServer,
-    };
-    kind.into()
+/// What stands for a client's address wherever it comes in: 64-bit FNV-1a.
+fn client_key(client: IpAddr) -> u64 {
+    let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    match client.to_canonical() {
+        IpAddr::V4(client) => client.octets().iter().fold(0xcbf2_9ce4_8422_2325, hash),
+        IpAddr::V6(client) => client.octets().iter().fold(0xcbf2_9ce4_8422_2325, hash),
+    }
 }
 
 /// The zero of the queue's order of arrival. What began before it counts as

@@ -5,8 +5,14 @@
 //! from; `snapshot` builds it, the registry keeps its state over changes.
 
 mod load_balancer;
+mod read_ahead;
+mod retry_on;
+#[cfg(test)]
+mod tests;
+mod trial;
 
 pub use load_balancer::{LoadBalancer, LoadBalancerSettings};
+pub use retry_on::{RetryOn, RetryOnError};
 
 use std::sync::Arc;
 

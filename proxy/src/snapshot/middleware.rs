@@ -15,13 +15,7 @@ use crate::middleware::{self, Built, Layer};
 /// lose a guard or serve the wrong path because its guard was not understood.
 /// The options of `headers` that are missing here (`sslRedirect` and such) are
 /// without effect in Traefik v3 too, and still stand in many a stack file.
-const DISPENSABLE: [&str; 5] = [
-    "compress",
-    "contenttype",
-    "retry",
-    "circuitbreaker",
-    HEADERS,
-];
+const DISPENSABLE: [&str; 4] = ["compress", "contenttype", "circuitbreaker", HEADERS];
 
 /// The only kind here that lacks single options.
 const HEADERS: &str = "headers";
@@ -298,7 +292,7 @@ mod tests {
         let cases: [(Middleware, &[&str], &str); 12] = [
             (nothing(), &["compress.encodings", "compress.x"], "left out"),
             (nothing(), &["Compress"], "left out"),
-            (nothing(), &["retry.attempts"], "left out"),
+            (nothing(), &["circuitBreaker.expression"], "left out"),
             (nothing(), &["forwardAuth.address"], "broken"),
             (nothing(), &["rateLimit"], "broken"),
             (nothing(), &["compress", "forwardAuth.address"], "broken"),

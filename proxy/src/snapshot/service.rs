@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ::http::StatusCode;
 use tidegate_shared::settings::{Diagnostic, Origin, Severity};
 
 use super::build::Context;
@@ -13,8 +14,8 @@ use crate::config::dynamic::{
     LoadBalancer as Settings, Object, Server as Written, ServersTransport, Service, Strategy,
 };
 use crate::health::{Fault, Rules, Subject, Vital, Ward};
-use crate::http::SharedService;
-use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings, Server, Servers};
+use crate::http::{Declined, SharedService};
+use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings, RetryOn, Server, Servers};
 use crate::upstream::{ServerUrl, Transport};
 
 /// The transport of services that name none.
@@ -170,6 +171,15 @@ impl Build<'_> {
             }
         };
         let mut ward = self.ward(name, settings, object, outcome)?;
+        let obeyed = match obeyed(name, settings, &transport) {
+            Ok(obeyed) => obeyed,
+            Err((key, message)) => {
+                let key = format!(".loadBalancer.{key}");
+                let problem = complaint(object, name, &key, &message);
+                self.report.complain(outcome, problem);
+                return None;
+            }
+        };
         let mut specs = Vec::with_capacity(settings.servers.len());
         for (index, server) in settings.servers.iter().enumerate() {
             match self.server(server, &transport, ward.as_mut()) {
@@ -184,11 +194,11 @@ impl Build<'_> {
             }
         }
         let group = self.registry.group(name);
-        let queue = settings.queue.clone().unwrap_or_default();
+        let queue = settings.queue.as_ref();
         group.update(
             GroupSettings {
                 strategy: policy(settings.strategy),
-                max_length: queue.max_length,
+                max_length: queue.map_or(0, |queue| queue.max_length),
                 full_conn: settings.fullconn,
                 slow_start: settings.slowstart.0,
                 holds: settings.holdtime.limit().is_some(),
@@ -196,16 +206,7 @@ impl Build<'_> {
             &specs,
         );
         self.attend(name, &group, ward);
-        let settings = LoadBalancerSettings {
-            name: name.into(),
-            pass_host_header: settings.pass_host_header,
-            queue_timeout: queue
-                .timeout
-                .limit()
-                .or_else(|| transport.dial_timeout())
-                .or(Some(DEFAULT_QUEUE_TIMEOUT)),
-        };
-        let balancer = LoadBalancer::new(settings, Arc::clone(&group));
+        let balancer = LoadBalancer::new(obeyed, Arc::clone(&group));
         Some((Arc::new(balancer), group))
     }
 
@@ -326,6 +327,51 @@ impl Admission {
         let up = member.map(|server| server.is_up());
         self.ward.admit(id, (url, transport), before, up)
     }
+}
+
+/// What a load balancer obeys. If it can't, the option comes with the reason.
+fn obeyed(
+    name: &str,
+    settings: &Settings,
+    transport: &Transport,
+) -> Result<LoadBalancerSettings, (&'static str, String)> {
+    let queue = settings.queue.clone().unwrap_or_default();
+    let declined = |key, status| {
+        let status = match status {
+            0 | 503 => StatusCode::SERVICE_UNAVAILABLE,
+            429 => StatusCode::TOO_MANY_REQUESTS,
+            other => return Err((key, format!("{other} is neither 503 nor 429"))),
+        };
+        Ok(Declined {
+            status,
+            retry_after: queue.retry_after.limit().map(whole_seconds),
+        })
+    };
+    let retry_on =
+        RetryOn::parse(&settings.retry_on).map_err(|error| ("retryOn", error.to_string()))?;
+    Ok(LoadBalancerSettings {
+        name: name.into(),
+        pass_host_header: settings.pass_host_header,
+        strategy: policy(settings.strategy),
+        queue_timeout: queue
+            .timeout
+            .limit()
+            .or_else(|| transport.dial_timeout())
+            .or(Some(DEFAULT_QUEUE_TIMEOUT)),
+        hold_time: settings.holdtime.limit(),
+        when_full: declined("queue.fullStatus", queue.full_status)?,
+        when_late: declined("queue.timeoutStatus", queue.timeout_status)?,
+        leaves_with_client: settings.abortonclose,
+        redispatch: settings.redispatch,
+        response_buffer: usize::try_from(settings.response_buffer).unwrap_or(usize::MAX),
+        retries: settings.retries,
+        retry_on,
+    })
+}
+
+/// A client that comes back a moment too early would be declined again.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn complaint(object: &Object<Service>, name: &str, key: &str, message: &str) -> Diagnostic {

@@ -254,7 +254,7 @@ impl Stream {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => {
                 let is_unsent = error.take_message().is_some();
-                let error = self.judge(error.into_error(), &sending, is_unsent);
+                let error = judge(error.into_error(), &sending, is_unsent);
                 Err(Lost {
                     error,
                     is_stale: is_unsent,
@@ -266,22 +266,22 @@ impl Stream {
             }),
         }
     }
+}
 
-    fn judge(&self, error: hyper::Error, sending: &Sending, is_unsent: bool) -> ProxyError {
-        if let Some(kind) = sending.fault() {
-            return ProxyError::new(kind).because(error);
-        }
-        let retry = if is_unsent || is_refused(&error) {
-            Retry::Always
-        } else if self.is_reused && is_cut(&error) {
-            Retry::Idempotent
-        } else {
-            Retry::Never
-        };
-        ProxyError::new(ErrorKind::ConnectionLost)
-            .retry(retry)
-            .because(error)
+fn judge(error: hyper::Error, sending: &Sending, is_unsent: bool) -> ProxyError {
+    if let Some(kind) = sending.fault() {
+        return ProxyError::new(kind).because(error);
     }
+    let retry = if is_unsent || is_refused(&error) {
+        Retry::Always
+    } else if is_cut(&error) {
+        Retry::Idempotent
+    } else {
+        Retry::Never
+    };
+    ProxyError::new(ErrorKind::ConnectionLost)
+        .retry(retry)
+        .because(error)
 }
 
 impl Drop for Stream {

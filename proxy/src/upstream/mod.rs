@@ -79,8 +79,9 @@ pub struct Answer {
 pub struct Failure {
     /// What happened, and whether the request may be sent again.
     pub error: ProxyError,
-    /// Whether the request is as it came: nothing of its body is gone and
-    /// nothing was answered. Always so after a failure to connect.
+    /// Whether the request is as it came: nothing of its body is gone, or it was
+    /// [kept](Body::keep) and rewound, and nothing was answered. Always so after a
+    /// failure to connect.
     pub is_whole: bool,
 }
 
@@ -198,9 +199,10 @@ impl Upstream {
         if is_fresh {
             return None;
         }
-        // A body that was sent is gone: such a request can't be repeated
-        // either, whatever its method.
-        let can_repeat = is_idempotent(&request.head) && request.body.is_end_stream();
+        // A body that was sent and not kept is gone: such a request can't be
+        // repeated either, whatever its method.
+        let can_repeat = is_idempotent(&request.head)
+            && (request.body.is_end_stream() || request.body.is_replayable());
         pool::take(shared, can_repeat).map(Carrier::Http1)
     }
 
@@ -283,6 +285,10 @@ async fn over_http2(
             });
         }
     };
+    if let Some(body) = kept.sent() {
+        // Nobody but a retry looks at it.
+        request.body = body;
+    }
     let response = response::from_http2(response, stream, kept.method(), kept.sending());
     let response = response.map_err(|error| Lost {
         error,

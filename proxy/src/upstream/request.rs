@@ -159,7 +159,7 @@ pub fn is_idempotent(head: &Parts) -> bool {
 impl Kept {
     /// The request as it came, if nothing of its body is gone.
     pub(super) fn restore(self) -> Option<Request> {
-        if self.sending.is_touched.get() {
+        if self.sending.is_touched.get() && !self.sending.body.borrow_mut().rewind() {
             return None;
         }
         let (mut head, ()) = ::http::Request::new(()).into_parts();
@@ -177,6 +177,12 @@ impl Kept {
 
     pub(super) fn sending(&self) -> &Sending {
         &self.sending
+    }
+
+    /// The body that was sent, unless some of it is still on its way.
+    pub(super) fn sent(&self) -> Option<Body> {
+        let is_done = self.sending.is_done();
+        is_done.then(|| self.sending.body.replace(Body::empty()))
     }
 
     pub(super) fn method(&self) -> &Method {

@@ -11,7 +11,7 @@ mod tls;
 
 pub use middleware::{
     AddPrefix, BasicAuth, Chain, Headers, IpAllowList, IpStrategy, Middleware, RedirectRegex,
-    RedirectScheme, ReplacePath, ReplacePathRegex, StripPrefix, StripPrefixRegex,
+    RedirectScheme, ReplacePath, ReplacePathRegex, Retry, StripPrefix, StripPrefixRegex,
 };
 pub use router::{Domain, ObservabilitySwitches, Router, RouterTls};
 pub use service::{

@@ -95,7 +95,7 @@ pub(in super::super) fn exchange<'a>(
                     is_stale: false,
                     is_whole: false,
                 }),
-            Err(trouble) => Err(call.lost(trouble, &connection)),
+            Err(trouble) => Err(call.lost(trouble, &connection, request)),
         }
     }
 }
@@ -293,6 +293,7 @@ impl Call {
             body::settled(connection, self.rest, terms, &request.exchange)
         } else {
             let rest = std::mem::replace(&mut request.body, Body::empty());
+            rest.forget();
             let sending = body::Sending::new(connection, self.outbound, rest);
             body::unsettled(sending, self.rest, terms, &request.exchange)
         };
@@ -311,13 +312,13 @@ impl Call {
         })
     }
 
-    fn lost(&self, trouble: Trouble, connection: &Connection) -> Lost {
+    fn lost(&self, trouble: Trouble, connection: &Connection, request: &mut Request) -> Lost {
         let error = match trouble {
             Trouble::Fault(error) => error,
             Trouble::Cut(error) => {
                 let retry = if !self.outbound.is_written() {
                     Retry::Always
-                } else if connection.reused_after.is_some() && !self.is_answered {
+                } else if !self.is_answered {
                     Retry::Idempotent
                 } else {
                     Retry::Never
@@ -337,7 +338,7 @@ impl Call {
         Lost {
             is_stale: error.retry == Retry::Always,
             error,
-            is_whole: !self.outbound.is_touched() && !self.is_answered,
+            is_whole: !self.is_answered && (!self.outbound.is_touched() || request.body.rewind()),
         }
     }
 }

@@ -288,3 +288,53 @@ async fn a_bad_host_never_leaves() {
     })
     .await;
 }
+
+/// Reads a request's body to its end.
+async fn drain(request: ::http::Request<RecvStream>) -> Vec<u8> {
+    let mut body = request.into_body();
+    let mut whole = Vec::new();
+    while let Some(data) = body.data().await {
+        whole.extend_from_slice(&data.unwrap());
+    }
+    whole
+}
+
+#[tokio::test]
+async fn a_body_that_was_kept_is_whole_again_after_a_cut_and_after_an_answer() {
+    local(async {
+        let (server, upstream) = start().await;
+        let serve = async {
+            let mut peer = H2Peer::accept(&server, 10).await;
+            let (request, _respond) = peer.request().await;
+            let read = tokio::select! {
+                read = drain(request) => read,
+                _ = peer.0.accept() => panic!("nothing else was sent"),
+            };
+            assert_eq!(read, b"hello");
+            drop(peer);
+            let mut peer = H2Peer::accept(&server, 10).await;
+            let (request, respond) = peer.request().await;
+            let read = async {
+                assert_eq!(drain(request).await, b"hello");
+                answer(respond, "ok");
+            };
+            tokio::join!(read, peer.run_out());
+        };
+        let client = async {
+            let mut sent = request("PUT", "/", Body::full("hello"));
+            sent.body.keep(100);
+            let failure = upstream.send(&mut sent, Reuse::Allowed).await.unwrap_err();
+            assert_eq!(failure.error.retry, Retry::Idempotent);
+            assert!(failure.is_whole);
+            let answer = upstream.send(&mut sent, Reuse::Forbidden).await.unwrap();
+            assert_eq!(text(answer).await.unwrap(), "ok");
+            assert!(sent.body.rewind());
+            assert_eq!(sent.body.collect().await.unwrap().to_bytes(), "hello");
+        };
+        tokio::select! {
+            () = serve => panic!("the server has ended"),
+            () = client => {}
+        }
+    })
+    .await;
+}

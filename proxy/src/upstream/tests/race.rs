@@ -114,7 +114,7 @@ async fn a_lost_race_may_be_run_again_if_that_cannot_hurt() {
 }
 
 #[tokio::test]
-async fn a_broken_answer_or_a_new_connection_is_not_retried() {
+async fn a_broken_answer_is_not_retried_and_a_new_connection_only_if_that_cannot_hurt() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let (answer, ()) = send(&upstream, get(), async {
@@ -125,7 +125,7 @@ async fn a_broken_answer_or_a_new_connection_is_not_retried() {
         let error = answer.unwrap_err().error;
         assert_eq!(
             (error.kind, error.retry),
-            (ErrorKind::ConnectionLost, Retry::Never)
+            (ErrorKind::ConnectionLost, Retry::Idempotent)
         );
 
         let mut peer = warm(&server, &upstream, OK).await;
@@ -439,4 +439,41 @@ async fn nobody_waits_for_a_connection_to_a_server_that_leaves() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_body_that_was_kept_is_whole_again() {
+    local(async {
+        for (limit, is_whole) in [(5, true), (4, false)] {
+            let (server, upstream) = Server::start_with_upstream().await;
+            let mut peer = warm(&server, &upstream, OK).await;
+            let mut sent = request("PUT", "/", Body::full("hello"));
+            sent.body.keep(limit);
+            // One that can't be had back is not put at risk.
+            let_pass(Duration::from_millis(1500)).await;
+            let is_reused = is_whole;
+            let (answer, ()) = send(&upstream, sent, async {
+                if !is_reused {
+                    peer = server.accept().await;
+                }
+                assert!(peer.read_to("hello").await.contains("content-length: 5"));
+                peer.reset();
+            })
+            .await;
+            let failure = answer.unwrap_err();
+            assert_eq!(failure.error.retry, Retry::Idempotent);
+            assert_eq!(failure.request.is_some(), is_whole);
+            let Some(request) = failure.request else {
+                continue;
+            };
+            let (answer, ()) =
+                tokio::join!(upstream.send_owned(request, Reuse::Forbidden), async {
+                    let mut peer = server.accept().await;
+                    assert!(peer.read_to("hello").await.contains("content-length: 5"));
+                    peer.write(OK).await;
+                });
+            assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
+        }
+    })
+    .await;
 }
