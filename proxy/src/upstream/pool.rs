@@ -4,7 +4,9 @@
 //! of idle connections is counted over all of them, and those that one worker
 //! has too many of are there for all. Kept in order of last use,
 //! the youngest taken first. A sweep each second closes what is too old or was
-//! closed by its server, and ends when there is nothing left.
+//! closed by its server, and ends when there is nothing left. While it runs, the
+//! worker can be asked by others: for a connection to a server that may have no
+//! more, or to close those that are to be given up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,13 +16,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::select;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::address::Scheme;
 use super::http1::Connection;
 use super::http2::{Dial, Multiplexed};
+use super::mailbox::Mailbox;
+use super::place::{self, Place};
 use super::shared::Shared;
+use super::spare::Spare;
 use super::wire::is_socket_silent;
 use crate::clock;
 
@@ -64,6 +70,10 @@ impl Hasher for Id {
 pub(super) struct Host {
     shared: Arc<Shared>,
     idle: Vec<Idle>,
+    /// When connections of this server are better closed, as of the last sweep.
+    retire_after: Option<Duration>,
+    /// Idle time that connections were seen to survive since the last sweep.
+    survived: Duration,
     pub(super) multiplexed: Vec<Rc<Multiplexed>>,
     pub(super) dial: Option<Rc<Dial>>,
 }
@@ -71,13 +81,17 @@ pub(super) struct Host {
 struct Idle {
     connection: Connection,
     since: Instant,
+    /// When it was last found alive.
+    seen: Instant,
 }
 
 impl Idle {
-    fn is_over(&self, now: Instant, age: u32) -> bool {
-        let idle_for = now.duration_since(self.since);
+    fn is_over(&self, now: Instant, age: u32, retire_after: Option<Duration>) -> bool {
+        let idle_for = now.saturating_duration_since(self.since);
         let is_old = |limit| idle_for >= limit;
-        self.connection.age != age || self.connection.keep_for.is_some_and(is_old)
+        self.connection.age != age
+            || self.connection.keep_for.is_some_and(is_old)
+            || retire_after.is_some_and(is_old)
     }
 }
 
@@ -86,32 +100,57 @@ impl Host {
         Self {
             shared: Arc::clone(shared),
             idle: Vec::new(),
+            retire_after: None,
+            survived: Duration::ZERO,
             multiplexed: Vec::new(),
             dial: None,
         }
     }
 
     fn sort_out(&mut self, now: Instant) {
+        self.look_through(now);
+        self.give_away(now);
+        self.sort_spares(now);
         let age = self.shared.age();
         let limit = self.shared.transport.idle_timeout;
+        self.multiplexed.retain(|one| !one.is_over(now, age, limit));
+    }
+
+    /// Closes what is over or closed, and learns from it.
+    fn look_through(&mut self, now: Instant) {
+        let age = self.shared.age();
+        let patience = &self.shared.patience;
+        let mut survived = std::mem::take(&mut self.survived);
+        self.retire_after = patience.retire_after(now);
         self.idle.retain_mut(|idle| {
-            if idle.is_over(now, age) {
+            if !idle.connection.is_silent(false) {
+                let idle_for = now.saturating_duration_since(idle.since);
+                patience.note_close(idle_for, now);
+                survived = Duration::ZERO;
                 return false;
             }
-            let is_open = idle.connection.is_silent(false);
-            if !is_open {
-                let idle_for = now.duration_since(idle.since);
-                self.shared.patience.note_close(idle_for, now);
-            }
-            is_open
+            survived += now.saturating_duration_since(idle.seen);
+            idle.seen = now;
+            !idle.is_over(now, age, self.retire_after)
         });
-        self.give_away(now);
-        let closed = self
-            .shared
-            .spares
-            .sort_out(|spare| !spare.is_over(now, age) && is_socket_silent(&spare.socket));
-        (0..closed).for_each(|_| self.shared.remove_idle());
-        self.multiplexed.retain(|one| !one.is_over(now, age, limit));
+        patience.note_alive(survived);
+    }
+
+    /// Does the same with those of all workers.
+    fn sort_spares(&self, now: Instant) {
+        let age = self.shared.age();
+        let patience = &self.shared.patience;
+        let retire_after = self.retire_after;
+        drop(self.shared.spares.take_unless(|spare| {
+            let idle_for = now.saturating_duration_since(spare.since);
+            if !is_socket_silent(&spare.socket) {
+                patience.note_close(idle_for, now);
+                return false;
+            }
+            patience.note_alive(now.saturating_duration_since(spare.seen));
+            spare.seen = now;
+            !spare.is_over(now, age) && retire_after.is_none_or(|limit| idle_for < limit)
+        }));
     }
 
     /// Lets other workers have what this one has not needed for a while.
@@ -122,8 +161,32 @@ impl Host {
         let surplus = self.idle.len().saturating_sub(OWN_IDLE);
         let is_rested = |idle: &&Idle| now.duration_since(idle.since) >= SWEEP_EVERY;
         let count = self.idle.iter().take(surplus).take_while(is_rested).count();
-        for Idle { connection, since } in self.idle.drain(..count) {
-            connection.give_away(since);
+        for idle in self.idle.drain(..count) {
+            if let Some(spare) = idle.connection.into_spare(idle.since, idle.seen) {
+                place::offer(spare);
+            }
+        }
+    }
+
+    /// Does what other workers may have asked for.
+    fn attend(&mut self) {
+        let age = self.shared.age();
+        self.idle.retain(|idle| idle.connection.age == age);
+        let places = &self.shared.places;
+        while places.is_exceeded() && !self.idle.is_empty() {
+            self.idle.remove(0);
+        }
+        while places.is_awaited()
+            && let Some(Idle {
+                connection,
+                since,
+                seen,
+            }) = self.idle.pop()
+        {
+            // One that can't be passed on is closed, which leaves its place.
+            if let Some(spare) = connection.into_spare(since, seen) {
+                place::offer(spare);
+            }
         }
     }
 
@@ -150,66 +213,87 @@ pub(super) fn with_host<T>(shared: &Arc<Shared>, work: impl FnOnce(&mut Host) ->
 const SURELY_SILENT: Duration = Duration::from_millis(1);
 
 /// Takes an idle connection that is still silent. For a request that can't be
-/// repeated it must not have been idle for so long that its server may be
-/// closing it.
-pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection> {
+/// repeated it must not have been idle for longer than its `reach`, so that its
+/// server is not just closing it.
+pub(super) fn take(shared: &Arc<Shared>, reach: Option<Duration>) -> Option<Connection> {
     let now = clock::now();
-    let limit = (!can_repeat).then(|| shared.patience.sure(now));
     loop {
-        let Some(idle) = pop(shared, now, limit) else {
-            return take_spare(shared, now, limit);
+        let Some(idle) = pop(shared, now, reach) else {
+            return take_spare(shared, now, reach);
         };
         let Idle {
             mut connection,
             since,
+            ..
         } = idle;
         connection.wake();
         let idle_for = now.saturating_duration_since(since);
-        if connection.is_silent(!can_repeat && idle_for > SURELY_SILENT) {
+        if connection.is_silent(reach.is_some() && idle_for > SURELY_SILENT) {
             connection.reused_after = Some(idle_for);
             return Some(connection);
         }
         shared.patience.note_close(idle_for, now);
+        with_host(shared, |host| host.survived = Duration::ZERO);
     }
 }
 
 /// Takes one that another worker does not need.
-fn take_spare(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Connection> {
-    // All of them have rested for longer than is sure.
-    while limit.is_none()
-        && let Some(spare) = shared.spares.take()
-    {
-        let idle_for = now.saturating_duration_since(spare.since);
-        let is_over = spare.is_over(now, shared.age());
-        let is_silent = is_socket_silent(&spare.socket);
-        let Ok(mut connection) = Connection::take_up(spare, shared) else {
-            continue;
-        };
-        if !is_over && is_silent {
-            connection.reused_after = Some(idle_for);
+fn take_spare(shared: &Shared, now: Instant, reach: Option<Duration>) -> Option<Connection> {
+    let is_near = |spare: &Spare| {
+        reach.is_none_or(|reach| now.saturating_duration_since(spare.since) < reach)
+    };
+    while let Some(spare) = shared.spares.take_if(is_near) {
+        // Otherwise its place is free again.
+        if let Ok(connection) = revive(spare, reach) {
             return Some(connection);
-        }
-        if !is_over {
-            shared.patience.note_close(idle_for, now);
         }
     }
     None
 }
 
-fn pop(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Idle> {
+/// Takes a spare connection up, if it is alive and good for a request with this
+/// `reach`. Else it is closed, and its place is left.
+pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection, Place> {
+    let now = clock::now();
+    let patience = &spare.place.patience;
+    let idle_for = now.saturating_duration_since(spare.since);
+    if !is_socket_silent(&spare.socket) {
+        patience.note_close(idle_for, now);
+        return Err(spare.into_place());
+    }
+    patience.note_alive(now.saturating_duration_since(spare.seen));
+    let is_over = spare.is_over(now, spare.place.age());
+    if is_over || reach.is_some_and(|reach| idle_for >= reach) {
+        return Err(spare.into_place());
+    }
+    Connection::take_up(spare, now)
+}
+
+fn pop(shared: &Arc<Shared>, now: Instant, reach: Option<Duration>) -> Option<Idle> {
     POOL.with_borrow_mut(|pool| {
         let host = pool.hosts.get_mut(&shared.id)?;
         let last = host.idle.last()?;
-        if last.is_over(now, shared.age()) {
+        if last.is_over(now, shared.age(), host.retire_after) {
             // The others are older still.
             host.idle.clear();
             return None;
         }
-        if limit.is_some_and(|limit| now.duration_since(last.since) >= limit) {
+        if reach.is_some_and(|reach| now.saturating_duration_since(last.since) >= reach) {
             return None;
         }
+        host.survived += now.saturating_duration_since(last.seen);
         host.idle.pop()
     })
+}
+
+/// Closes an idle connection to make place for a new one: the oldest of this
+/// worker, or one that is there for all. False if there is none.
+pub(super) fn evict(shared: &Shared) -> bool {
+    let own = POOL.with_borrow_mut(|pool| {
+        let host = pool.hosts.get_mut(&shared.id)?;
+        (!host.idle.is_empty()).then(|| host.idle.remove(0))
+    });
+    own.is_some() || shared.spares.take_first().is_some()
 }
 
 /// Keeps a connection for later, if it may be kept.
@@ -217,7 +301,17 @@ pub(super) fn put(mut connection: Connection) {
     let shared = connection.shared();
     let is_wanted =
         connection.age == shared.age() && connection.keep_for.is_none_or(|limit| !limit.is_zero());
-    if !is_wanted || !connection.rest() {
+    if !is_wanted {
+        return;
+    }
+    let is_limited = shared.places.is_limited();
+    if is_limited {
+        let Some(kept) = share(connection) else {
+            return;
+        };
+        connection = kept;
+    }
+    if !connection.rest() {
         return;
     }
     let since = clock::now();
@@ -226,17 +320,51 @@ pub(super) fn put(mut connection: Connection) {
             Entry::Occupied(host) => host.into_mut(),
             Entry::Vacant(place) => place.insert(Host::new(connection.shared())),
         };
-        host.idle.push(Idle { connection, since });
-        pool.watch();
+        host.idle.push(Idle {
+            connection,
+            since,
+            seen: since,
+        });
+        if !pool.is_swept {
+            pool.watch();
+            // Whoever joined the line before this worker could be asked has not
+            // asked it. The mailbox's lock lies between, so the line is seen now.
+            if is_limited {
+                pool.attend();
+            }
+        }
     });
+}
+
+/// Passes a connection of a server with a limit on, if others need it more.
+fn share(connection: Connection) -> Option<Connection> {
+    let places = &connection.shared().places;
+    if places.is_exceeded() {
+        return None;
+    }
+    let now = clock::now();
+    let is_awaited = places.is_awaited();
+    if !is_awaited && !places.is_contended(now) {
+        return Some(connection);
+    }
+    if connection.shared().url.scheme() != Scheme::Http {
+        // It can't go to another worker, but its place can.
+        return (!is_awaited).then_some(connection);
+    }
+    place::offer(connection.into_spare(now, now)?);
+    None
 }
 
 impl Pool {
     fn watch(&mut self) {
         if !self.is_swept {
             self.is_swept = true;
-            spawn_local(sweep(Sweeping));
+            spawn_local(sweep(Sweeping(Mailbox::open())));
         }
+    }
+
+    fn attend(&mut self) {
+        self.hosts.values_mut().for_each(Host::attend);
     }
 
     fn sort_out(&mut self, now: Instant) {
@@ -248,7 +376,7 @@ impl Pool {
 }
 
 /// Says that nobody sweeps any more, even if the worker stops in between.
-struct Sweeping;
+struct Sweeping(Mailbox);
 
 impl Drop for Sweeping {
     fn drop(&mut self) {
@@ -262,9 +390,19 @@ impl Drop for Sweeping {
 }
 
 async fn sweep(sweeping: Sweeping) {
+    let mut next = Instant::now() + SWEEP_EVERY;
     loop {
-        sleep(SWEEP_EVERY).await;
+        let is_asked = select! {
+            biased;
+            () = sweeping.0.letter() => true,
+            () = sleep_until(next) => false,
+        };
         let is_empty = POOL.with_borrow_mut(|pool| {
+            if is_asked {
+                pool.attend();
+                return false;
+            }
+            next = Instant::now() + SWEEP_EVERY;
             pool.sort_out(Instant::now());
             pool.hosts.is_empty()
         });
