@@ -44,7 +44,8 @@ impl Drop for Mailbox {
 
 /// Asks all workers but this one; false if there is none.
 pub(super) fn ask_others() -> bool {
-    OWN.try_with(|own| ask(own.borrow().as_ref())).unwrap_or(false)
+    OWN.try_with(|own| ask(own.borrow().as_ref()))
+        .unwrap_or(false)
 }
 
 /// Asks all workers.
@@ -55,7 +56,11 @@ pub(super) fn ask_all() {
 fn ask(but: Option<&Arc<Notify>>) -> bool {
     let is_meant = |one: &&Arc<Notify>| but.is_none_or(|own| !Arc::ptr_eq(one, own));
     let all = all();
-    all.iter().filter(is_meant).map(|one| one.notify_one()).count() > 0
+    all.iter()
+        .filter(is_meant)
+        .map(|one| one.notify_one())
+        .count()
+        > 0
 }
 
 fn all() -> MutexGuard<'static, Vec<Arc<Notify>>> {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot::{self, Sender};
+use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout};
 
 use super::mailbox;
@@ -247,6 +247,7 @@ pub(super) async fn obtain(shared: &Arc<Shared>) -> Result<Grant, ProxyError> {
         return Ok(Grant::Place(place));
     }
     let (sender, receiver) = oneshot::channel();
+    let mut ticket = Ticket(receiver);
     shared.places.join(sender);
     serve(shared);
     if mailbox::ask_others() {
@@ -254,14 +255,30 @@ pub(super) async fn obtain(shared: &Arc<Shared>) -> Result<Grant, ProxyError> {
     }
     let wait = async {
         match shared.transport.dial_timeout {
-            Some(limit) => timeout(limit, receiver).await,
-            None => Ok(receiver.await),
+            Some(limit) => timeout(limit, &mut ticket.0).await,
+            None => Ok((&mut ticket.0).await),
         }
     };
     match shared.gone.run_until_cancelled(wait).await {
         Some(Ok(Ok(grant))) => Ok(grant),
-        Some(_) => Err(failure(ErrorKind::ConnectTimeout, "no connection became free")),
+        Some(_) => Err(failure(
+            ErrorKind::ConnectTimeout,
+            "no connection became free",
+        )),
         None => Err(failure(ErrorKind::Connect, "the server left")),
+    }
+}
+
+/// Somebody's place in the line. Who leaves it with a connection at the last
+/// moment passes the connection on.
+struct Ticket(Receiver<Grant>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.close();
+        if let Ok(Grant::Spare(spare)) = self.0.try_recv() {
+            offer(spare);
+        }
     }
 }
 

@@ -156,6 +156,9 @@ impl Call {
         if !self.is_begun {
             self.is_begun = true;
             sent = self.outbound.begin(cx, wire, request, place);
+            if connection.reused_after.is_none() {
+                wire.hold_back(false);
+            }
         }
         if sent.is_ok()
             && !self.outbound.is_finished()

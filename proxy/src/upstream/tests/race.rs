@@ -21,7 +21,9 @@ async fn warm(server: &Server, upstream: &Upstream, response: &str) -> Peer {
 /// Lets the event loop hear what the kernel has, which on the loopback is all
 /// that was done.
 async fn listen() {
-    tokio::task::yield_now().await;
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Sends a request that has to come on a new connection.
@@ -41,6 +43,7 @@ async fn a_closed_connection_is_not_used_again() {
         for how in ["fin", "rst", "stray"] {
             let (server, upstream) = Server::start_with_upstream().await;
             let peer = warm(&server, &upstream, OK).await;
+            trust(&upstream);
             // After so short a time an event loop that has heard nothing is not
             // believed, for this request can't be repeated.
             let_pass(Duration::from_millis(2)).await;
@@ -89,6 +92,7 @@ async fn a_lost_race_may_be_run_again_if_that_cannot_hurt() {
         for (sent, is_given_back) in [(get(), true), (post("x"), false)] {
             let (server, upstream) = Server::start_with_upstream().await;
             let mut peer = warm(&server, &upstream, OK).await;
+            trust(&upstream);
             let (answer, ()) = send(&upstream, sent, async {
                 peer.head().await;
                 peer.reset();
@@ -161,6 +165,7 @@ async fn a_servers_impatience_is_learned() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let peer = warm(&server, &upstream, OK).await;
+        trust(&upstream);
         let_pass(Duration::from_millis(300)).await;
         drop(peer);
         listen().await;
@@ -196,6 +201,7 @@ async fn what_must_not_be_sent_twice_takes_no_old_connection() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let mut old = warm(&server, &upstream, OK).await;
+        trust(&upstream);
         let_pass(Duration::from_millis(900)).await;
         let (answer, ()) = send(&upstream, post("x"), async {
             old.read_to("\r\n\r\nx").await;
