@@ -166,7 +166,9 @@ mod tests {
     fn started() -> (Patience, impl Fn(u64) -> Instant) {
         let patience = Patience::new();
         let start = patience.start;
-        (patience, move |seconds| start + SECOND * seconds as u32)
+        (patience, move |seconds| {
+            start + Duration::from_secs(seconds)
+        })
     }
 
     #[test]
