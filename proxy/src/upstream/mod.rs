@@ -9,6 +9,7 @@
 
 mod address;
 mod dial;
+mod host;
 mod http1;
 mod http2;
 mod limit;
