@@ -169,6 +169,7 @@ fn group(urls: &[&str], max_in_flight: u32, max_length: u32) -> Arc<Servers> {
                     url: url.into(),
                     upstream: Arc::new(Upstream::new(parsed, Arc::clone(&transport))),
                     preserve_path: false,
+                    vital: None,
                 }),
             }
         })

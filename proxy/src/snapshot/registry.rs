@@ -47,6 +47,8 @@ pub struct Registry {
 struct Way {
     upstream: Arc<Upstream>,
     used_in: u64,
+    /// Most connections that all who have used it in this build allow; 0 is any number.
+    max_connections: u32,
 }
 
 impl Registry {
@@ -81,16 +83,24 @@ impl Registry {
         group
     }
 
-    /// The way to a server by a transport, with its connections.
+    /// The way to a server by a transport, with its connections, for a service
+    /// that sends it `max` requests at once, or any number if that is 0. Services
+    /// that share a server each have their own part of its connections. They are
+    /// limited when the build ends.
     pub(super) fn upstream(
         &mut self,
         url: &ServerUrl,
         transport: &Arc<Transport>,
+        max: u32,
     ) -> Arc<Upstream> {
         let key = (Arc::clone(url.text()), Arc::clone(transport.name()));
         if let Some(way) = self.upstreams.get_mut(&key)
             && Arc::ptr_eq(way.upstream.transport(), transport)
         {
+            way.max_connections = match way.max_connections {
+                known if way.used_in == self.build => sum(known, max),
+                _ => max,
+            };
             way.used_in = self.build;
             return Arc::clone(&way.upstream);
         }
@@ -98,6 +108,7 @@ impl Registry {
         let way = Way {
             upstream: Arc::clone(&upstream),
             used_in: self.build,
+            max_connections: max,
         };
         self.upstreams.insert(key, way);
         upstream
@@ -128,7 +139,9 @@ impl Registry {
         let build = self.build;
         self.upstreams.retain(|_, way| {
             let stays = way.used_in == build;
-            if !stays {
+            if stays {
+                way.upstream.set_max_connections(way.max_connections);
+            } else {
                 way.upstream.leave();
             }
             stays
@@ -137,6 +150,14 @@ impl Registry {
         self.rules.retain(|_, rule| Arc::strong_count(rule) > 1);
         self.certificates.sweep();
     }
+}
+
+/// Two limits together, where 0 is none.
+fn sum(one: u32, other: u32) -> u32 {
+    if one == 0 || other == 0 {
+        return 0;
+    }
+    one.saturating_add(other)
 }
 
 #[cfg(test)]
@@ -153,14 +174,21 @@ mod tests {
         let url = ServerUrl::parse("http://192.0.2.1:80").expect("a URL");
         let nothing = Configuration::default();
 
-        let first = registry.upstream(&url, &transport);
+        let first = registry.upstream(&url, &transport, 0);
         registry.sweep(&nothing);
-        let second = registry.upstream(&url, &transport);
+        let second = registry.upstream(&url, &transport, 0);
         registry.sweep(&nothing);
         assert!(Arc::ptr_eq(&first, &second));
         // A build without it, though the last snapshot still holds it.
         registry.sweep(&nothing);
-        let third = registry.upstream(&url, &transport);
+        let third = registry.upstream(&url, &transport, 0);
         assert!(!Arc::ptr_eq(&first, &third));
+    }
+
+    #[test]
+    fn limits_of_services_that_share_a_server_add_up() {
+        for (one, other, expected) in [(2, 3, 5), (2, 0, 0), (0, 0, 0), (u32::MAX, 1, u32::MAX)] {
+            assert_eq!(sum(one, other), expected);
+        }
     }
 }

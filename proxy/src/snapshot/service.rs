@@ -222,7 +222,7 @@ impl Build<'_> {
             return Ok(None);
         };
         let url = ServerUrl::parse(&server.url).map_err(|error| error.to_string())?;
-        let upstream = self.registry.upstream(&url, transport);
+        let upstream = self.registry.upstream(&url, transport, server.maxconn);
         let id: Arc<str> = server.url.as_str().into();
         let vital = ward.map(|ward| ward.admit(&id, &url, transport));
         Ok(Some(ServerSpec {

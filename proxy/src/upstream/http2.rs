@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::address::Scheme;
 use super::dial::{Protocol, dial};
 use super::http1::Connection;
 use super::limit::HeadLimit;
+use super::place::{self, Grant};
 use super::pool;
 use super::request::{Outgoing, Prepared, Sending};
 use super::shared::Shared;
@@ -55,6 +58,26 @@ pub(super) struct Multiplexed {
     idle_since: Cell<Instant>,
     is_used: Cell<bool>,
     age: u32,
+    #[expect(dead_code, reason = "held for its drop")]
+    counted: Counted,
+}
+
+/// One of the HTTP/2 connections that exist. They need no place: the slots of
+/// the balancer limit their streams.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.count(|counters| &counters.multiplexed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let count = &self.0.counters.multiplexed;
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One stream; until it is dropped it counts.
@@ -91,7 +114,7 @@ pub(super) enum Opened {
 }
 
 impl Multiplexed {
-    async fn open(wire: Wire, shared: &Shared) -> hyper::Result<Self> {
+    async fn open(wire: Wire, shared: &Arc<Shared>) -> hyper::Result<Self> {
         let transport = &shared.transport;
         let (sender, connection) = Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -113,6 +136,7 @@ impl Multiplexed {
             idle_since: Cell::new(Instant::now()),
             is_used: Cell::new(false),
             age: shared.age(),
+            counted: Counted::new(shared),
         })
     }
 
@@ -205,10 +229,20 @@ async fn run(shared: Arc<Shared>, waiting: Rc<Dial>) {
 }
 
 async fn connect(shared: &Arc<Shared>, waiting: &Dial) -> Result<(), ProxyError> {
+    // It may turn out to speak HTTP/1.1 only.
+    let place = match shared.url.scheme() {
+        Scheme::H2c => None,
+        _ => Some(match place::obtain(shared).await? {
+            Grant::Place(place) => place,
+            Grant::Spare(spare) => spare.into_place(),
+        }),
+    };
     let (wire, protocol) = dial(shared, false).await?;
     shared.set_http1(protocol == Protocol::Http1);
-    if protocol == Protocol::Http1 {
-        let connection = Connection::new(wire, Arc::clone(shared));
+    if let Some(place) = place
+        && protocol == Protocol::Http1
+    {
+        let connection = Connection::new(wire, place);
         waiting.http1.replace(Some(connection));
         return Ok(());
     }

@@ -10,9 +10,13 @@
 mod address;
 mod dial;
 mod direct;
+mod host;
 mod http1;
 mod http2;
 mod limit;
+mod mailbox;
+mod patience;
+mod place;
 mod pool;
 mod request;
 mod response;
@@ -33,12 +37,15 @@ pub use tunnel::Tunnel;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use self::http1::{Connection, Lost};
 use self::http2::{Opened, Stream};
+use self::place::Grant;
 use self::request::prepare;
 use self::shared::Shared;
 use self::tunnel::Wish;
+use crate::clock;
 use crate::http::{Body, ErrorKind, ProxyError, Request, Response};
 use ::http::Method;
 use http_body::Body as _;
@@ -96,6 +103,8 @@ pub struct ConnectionCounts {
     pub failed: u64,
     /// Idle at the moment.
     pub idle: u64,
+    /// All that exist, those that are being opened and tunnels included.
+    pub open: u64,
 }
 
 /// What carries a request.
@@ -130,12 +139,30 @@ impl Upstream {
             reused: counters.reused.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             idle: self.shared.idle() as u64,
+            open: self.shared.places.taken() as u64 + counters.multiplexed.load(Ordering::Relaxed),
         }
     }
 
-    /// Gives up all present connections: idle ones are closed within a second
-    /// and never used again, those in use are closed after their response. For
-    /// a server that is about to stop.
+    /// Sets the most HTTP/1.1 connections that may exist at once over all
+    /// workers, idle ones and tunnels included; 0 means no limit. Beyond it a
+    /// request takes an idle one of any worker, or closes it and opens another,
+    /// or waits for one as long as it would wait for a connection. HTTP/2
+    /// connections don't count. When the limit is lowered idle ones are closed.
+    pub fn set_max_connections(&self, limit: u32) {
+        let shared = &self.shared;
+        if !shared.places.set_limit(limit) {
+            return;
+        }
+        place::serve(shared);
+        if shared.places.is_exceeded() {
+            drop(shared.spares.take_all());
+            mailbox::ask_all();
+        }
+    }
+
+    /// Gives up all present connections: idle ones are closed at once by all
+    /// workers and never used again, those in use are closed after their
+    /// response. For a server that is about to stop.
     pub fn retire(&self) {
         self.shared.retire();
     }
@@ -163,7 +190,7 @@ impl Upstream {
             let carrier = match self.at_hand(request, wish.is_some(), is_fresh) {
                 Some(carrier) => carrier,
                 // Boxed: handshakes are rare, and their state is large.
-                None => match Box::pin(self.open(wish.is_some())).await {
+                None => match Box::pin(self.open(request, wish.is_some(), is_fresh)).await {
                     Ok(Some(carrier)) => carrier,
                     Ok(None) => continue,
                     Err(error) => return Err(Failure::whole(error)),
@@ -199,20 +226,31 @@ impl Upstream {
         if is_fresh {
             return None;
         }
+        pool::take(shared, self.reach(request)).map(Carrier::Http1)
+    }
+
+    /// How long a connection may have been idle to be good for `request`, if
+    /// that matters.
+    fn reach(&self, request: &Request) -> Option<Duration> {
         // A body that was sent and not kept is gone: such a request can't be
         // repeated either, whatever its method.
         let can_repeat = is_idempotent(&request.head)
             && (request.body.is_end_stream() || request.body.is_replayable());
-        pool::take(shared, can_repeat).map(Carrier::Http1)
+        (!can_repeat).then(|| self.shared.patience.sure(clock::now()))
     }
 
     fn takes_http2(&self, is_upgrade: bool) -> bool {
         !is_upgrade && self.shared.may_speak_http2()
     }
 
-    /// Opens a connection. It carries HTTP/2 streams, or else is returned,
-    /// unless another request has taken it.
-    async fn open(&self, is_upgrade: bool) -> Result<Option<Carrier>, ProxyError> {
+    /// Opens a connection, or waits for one if there may be no more. It carries
+    /// HTTP/2 streams, or else is returned, unless another request has taken it.
+    async fn open(
+        &self,
+        request: &Request,
+        is_upgrade: bool,
+        is_fresh: bool,
+    ) -> Result<Option<Carrier>, ProxyError> {
         let shared = &self.shared;
         if self.takes_http2(is_upgrade) {
             return Ok(match http2::open(shared).await? {
@@ -220,13 +258,21 @@ impl Upstream {
                 Opened::Multiplexed => None,
             });
         }
+        let place = match place::obtain(shared).await? {
+            Grant::Place(place) => place,
+            Grant::Spare(spare) if is_fresh => spare.into_place(),
+            Grant::Spare(spare) => match pool::revive(spare, self.reach(request)) {
+                Ok(connection) => return Ok(Some(Carrier::Http1(connection))),
+                Err(place) => place,
+            },
+        };
         let dialed = dial::dial(shared, true).await;
         shared.count(|counters| match dialed {
             Ok(_) => &counters.opened,
             Err(_) => &counters.failed,
         });
         dialed.map(|(wire, _)| {
-            let connection = Connection::new(wire, Arc::clone(shared));
+            let connection = Connection::new(wire, place);
             Some(Carrier::Http1(connection))
         })
     }

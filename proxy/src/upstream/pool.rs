@@ -4,30 +4,33 @@
 //! of idle connections is counted over all of them, and those that one worker
 //! has too many of are there for all. Kept in order of last use,
 //! the youngest taken first. A sweep each second closes what is too old or was
-//! closed by its server, and ends when there is nothing left.
+//! closed by its server, and ends when there is nothing left. While it runs, the
+//! worker can be asked by others: for a connection to a server that may have no
+//! more, or to close those that are to be given up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::select;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::address::Scheme;
+use super::host::{Host, Idle};
 use super::http1::Connection;
-use super::http2::{Dial, Multiplexed};
+use super::mailbox::Mailbox;
+use super::place::{self, Place};
 use super::shared::Shared;
+use super::spare::Spare;
 use super::wire::is_socket_silent;
 use crate::clock;
 
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// Idle connections to one server that a worker keeps for itself.
-const OWN_IDLE: usize = 4;
+/// How often connections are looked through.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
@@ -60,81 +63,6 @@ impl Hasher for Id {
     }
 }
 
-/// This worker's connections to one server.
-pub(super) struct Host {
-    shared: Arc<Shared>,
-    idle: Vec<Idle>,
-    pub(super) multiplexed: Vec<Rc<Multiplexed>>,
-    pub(super) dial: Option<Rc<Dial>>,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-impl Idle {
-    fn is_over(&self, now: Instant, age: u32) -> bool {
-        let idle_for = now.duration_since(self.since);
-        let is_old = |limit| idle_for >= limit;
-        self.connection.age != age || self.connection.keep_for.is_some_and(is_old)
-    }
-}
-
-impl Host {
-    fn new(shared: &Arc<Shared>) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            idle: Vec::new(),
-            multiplexed: Vec::new(),
-            dial: None,
-        }
-    }
-
-    fn sort_out(&mut self, now: Instant) {
-        let age = self.shared.age();
-        let limit = self.shared.transport.idle_timeout;
-        self.idle.retain_mut(|idle| {
-            if idle.is_over(now, age) {
-                return false;
-            }
-            let is_open = idle.connection.is_silent(false);
-            if !is_open {
-                let idle_for = now.duration_since(idle.since);
-                self.shared.patience.note_close(idle_for, now);
-            }
-            is_open
-        });
-        self.give_away(now);
-        let closed = self
-            .shared
-            .spares
-            .sort_out(|spare| !spare.is_over(now, age) && is_socket_silent(&spare.socket));
-        (0..closed).for_each(|_| self.shared.remove_idle());
-        self.multiplexed.retain(|one| !one.is_over(now, age, limit));
-    }
-
-    /// Lets other workers have what this one has not needed for a while.
-    fn give_away(&mut self, now: Instant) {
-        if self.shared.url.scheme() != Scheme::Http {
-            return;
-        }
-        let surplus = self.idle.len().saturating_sub(OWN_IDLE);
-        let is_rested = |idle: &&Idle| now.duration_since(idle.since) >= SWEEP_EVERY;
-        let count = self.idle.iter().take(surplus).take_while(is_rested).count();
-        for Idle { connection, since } in self.idle.drain(..count) {
-            connection.give_away(since);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.shared.spares.is_empty()
-            && self.idle.is_empty()
-            && self.multiplexed.is_empty()
-            && self.dial.is_none()
-    }
-}
-
 /// Runs `work` on this worker's connections to a server.
 pub(super) fn with_host<T>(shared: &Arc<Shared>, work: impl FnOnce(&mut Host) -> T) -> T {
     POOL.with_borrow_mut(|pool| {
@@ -150,66 +78,87 @@ pub(super) fn with_host<T>(shared: &Arc<Shared>, work: impl FnOnce(&mut Host) ->
 const SURELY_SILENT: Duration = Duration::from_millis(1);
 
 /// Takes an idle connection that is still silent. For a request that can't be
-/// repeated it must not have been idle for so long that its server may be
-/// closing it.
-pub(super) fn take(shared: &Arc<Shared>, can_repeat: bool) -> Option<Connection> {
+/// repeated it must not have been idle for longer than its `reach`, so that its
+/// server is not just closing it.
+pub(super) fn take(shared: &Arc<Shared>, reach: Option<Duration>) -> Option<Connection> {
     let now = clock::now();
-    let limit = (!can_repeat).then(|| shared.patience.sure(now));
     loop {
-        let Some(idle) = pop(shared, now, limit) else {
-            return take_spare(shared, now, limit);
+        let Some(idle) = pop(shared, now, reach) else {
+            return take_spare(shared, now, reach);
         };
         let Idle {
             mut connection,
             since,
+            ..
         } = idle;
         connection.wake();
         let idle_for = now.saturating_duration_since(since);
-        if connection.is_silent(!can_repeat && idle_for > SURELY_SILENT) {
+        if connection.is_silent(reach.is_some() && idle_for > SURELY_SILENT) {
             connection.reused_after = Some(idle_for);
             return Some(connection);
         }
         shared.patience.note_close(idle_for, now);
+        with_host(shared, |host| host.survived = Duration::ZERO);
     }
 }
 
 /// Takes one that another worker does not need.
-fn take_spare(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Connection> {
-    // All of them have rested for longer than is sure.
-    while limit.is_none()
-        && let Some(spare) = shared.spares.take()
-    {
-        let idle_for = now.saturating_duration_since(spare.since);
-        let is_over = spare.is_over(now, shared.age());
-        let is_silent = is_socket_silent(&spare.socket);
-        let Ok(mut connection) = Connection::take_up(spare, shared) else {
-            continue;
-        };
-        if !is_over && is_silent {
-            connection.reused_after = Some(idle_for);
+fn take_spare(shared: &Shared, now: Instant, reach: Option<Duration>) -> Option<Connection> {
+    let is_near = |spare: &Spare| {
+        reach.is_none_or(|reach| now.saturating_duration_since(spare.since) < reach)
+    };
+    while let Some(spare) = shared.spares.take_if(is_near) {
+        // Otherwise its place is free again.
+        if let Ok(connection) = revive(spare, reach) {
             return Some(connection);
-        }
-        if !is_over {
-            shared.patience.note_close(idle_for, now);
         }
     }
     None
 }
 
-fn pop(shared: &Arc<Shared>, now: Instant, limit: Option<Duration>) -> Option<Idle> {
+/// Takes a spare connection up, if it is alive and good for a request with this
+/// `reach`. Else it is closed, and its place is left.
+pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection, Place> {
+    let now = clock::now();
+    let patience = &spare.place.patience;
+    let idle_for = now.saturating_duration_since(spare.since);
+    if !is_socket_silent(&spare.socket) {
+        patience.note_close(idle_for, now);
+        return Err(spare.into_place());
+    }
+    patience.note_alive(now.saturating_duration_since(spare.seen));
+    let is_over = spare.is_over(now, spare.place.age());
+    if is_over || reach.is_some_and(|reach| idle_for >= reach) {
+        return Err(spare.into_place());
+    }
+    Connection::take_up(spare, now)
+}
+
+fn pop(shared: &Arc<Shared>, now: Instant, reach: Option<Duration>) -> Option<Idle> {
     POOL.with_borrow_mut(|pool| {
         let host = pool.hosts.get_mut(&shared.id)?;
         let last = host.idle.last()?;
-        if last.is_over(now, shared.age()) {
+        if last.is_over(now, shared.age(), host.retire_after) {
             // The others are older still.
             host.idle.clear();
             return None;
         }
-        if limit.is_some_and(|limit| now.duration_since(last.since) >= limit) {
+        if reach.is_some_and(|reach| now.saturating_duration_since(last.since) >= reach) {
             return None;
         }
+        host.survived += now.saturating_duration_since(last.seen);
         host.idle.pop()
     })
+}
+
+/// Closes an idle connection to make place for a new one: the oldest of this
+/// worker, or one that is there for all. False if there is none.
+pub(super) fn evict(shared: &Shared) -> bool {
+    let own = POOL.with_borrow_mut(|pool| {
+        let host = pool.hosts.get_mut(&shared.id)?;
+        (!host.idle.is_empty()).then(|| host.idle.remove(0))
+    });
+    own.is_some() || shared.spares.take_first().is_some()
 }
 
 /// Keeps a connection for later, if it may be kept.
@@ -217,7 +166,17 @@ pub(super) fn put(mut connection: Connection) {
     let shared = connection.shared();
     let is_wanted =
         connection.age == shared.age() && connection.keep_for.is_none_or(|limit| !limit.is_zero());
-    if !is_wanted || !connection.rest() {
+    if !is_wanted {
+        return;
+    }
+    let is_limited = shared.places.is_limited();
+    if is_limited {
+        let Some(kept) = share(connection) else {
+            return;
+        };
+        connection = kept;
+    }
+    if !connection.rest() {
         return;
     }
     let since = clock::now();
@@ -226,17 +185,51 @@ pub(super) fn put(mut connection: Connection) {
             Entry::Occupied(host) => host.into_mut(),
             Entry::Vacant(place) => place.insert(Host::new(connection.shared())),
         };
-        host.idle.push(Idle { connection, since });
-        pool.watch();
+        host.idle.push(Idle {
+            connection,
+            since,
+            seen: since,
+        });
+        if !pool.is_swept {
+            pool.watch();
+            // Whoever joined the line before this worker could be asked has not
+            // asked it. The mailbox's lock lies between, so the line is seen now.
+            if is_limited {
+                pool.attend();
+            }
+        }
     });
+}
+
+/// Passes a connection of a server with a limit on, if others need it more.
+fn share(connection: Connection) -> Option<Connection> {
+    let places = &connection.shared().places;
+    if places.is_exceeded() {
+        return None;
+    }
+    let now = clock::now();
+    let is_awaited = places.is_awaited();
+    if !is_awaited && !places.is_contended(now) {
+        return Some(connection);
+    }
+    if connection.shared().url.scheme() != Scheme::Http {
+        // It can't go to another worker, but its place can.
+        return (!is_awaited).then_some(connection);
+    }
+    place::offer(connection.into_spare(now, now)?);
+    None
 }
 
 impl Pool {
     fn watch(&mut self) {
         if !self.is_swept {
             self.is_swept = true;
-            spawn_local(sweep(Sweeping));
+            spawn_local(sweep(Sweeping(Mailbox::open())));
         }
+    }
+
+    fn attend(&mut self) {
+        self.hosts.values_mut().for_each(Host::attend);
     }
 
     fn sort_out(&mut self, now: Instant) {
@@ -248,7 +241,7 @@ impl Pool {
 }
 
 /// Says that nobody sweeps any more, even if the worker stops in between.
-struct Sweeping;
+struct Sweeping(Mailbox);
 
 impl Drop for Sweeping {
     fn drop(&mut self) {
@@ -262,9 +255,19 @@ impl Drop for Sweeping {
 }
 
 async fn sweep(sweeping: Sweeping) {
+    let mut next = Instant::now() + SWEEP_EVERY;
     loop {
-        sleep(SWEEP_EVERY).await;
+        let is_asked = select! {
+            biased;
+            () = sweeping.0.letter() => true,
+            () = sleep_until(next) => false,
+        };
         let is_empty = POOL.with_borrow_mut(|pool| {
+            if is_asked {
+                pool.attend();
+                return false;
+            }
+            next = Instant::now() + SWEEP_EVERY;
             pool.sort_out(Instant::now());
             pool.hosts.is_empty()
         });

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Scheme, ServerUrl};
+use super::mailbox;
+use super::patience::Patience;
+use super::place::Places;
 use super::spare::Spares;
 use super::transport::Transport;
 
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) gone: CancellationToken,
     pub(super) patience: Patience,
     pub(super) spares: Spares,
+    pub(super) places: Places,
 }
 
 /// Connections to one server since the start.
@@ -40,6 +42,8 @@ pub(super) struct Counters {
     pub(super) opened: AtomicU64,
     pub(super) reused: AtomicU64,
     pub(super) failed: AtomicU64,
+    /// HTTP/2 connections that exist.
+    pub(super) multiplexed: AtomicU64,
 }
 
 impl Shared {
@@ -56,6 +60,7 @@ impl Shared {
             gone: CancellationToken::new(),
             patience: Patience::new(),
             spares: Spares::default(),
+            places: Places::new(),
         }
     }
 
@@ -87,6 +92,8 @@ impl Shared {
     pub(super) fn retire(&self) {
         self.age.fetch_add(1, Ordering::Relaxed);
         self.set_http1(false);
+        drop(self.spares.take_all());
+        mailbox::ask_all();
     }
 
     /// Whether HTTP/2 is to be expected, or at least to be offered.
@@ -103,85 +110,5 @@ impl Shared {
     /// Remembers what the server chose in a handshake.
     pub(super) fn set_http1(&self, is_http1: bool) {
         self.is_http1.store(is_http1, Ordering::Relaxed);
-    }
-}
-
-/// How long a connection may have been idle for a request that must not be sent
-/// twice, as long as nothing worse is known: less than usual servers' patience.
-const SURE_IDLE: Duration = Duration::from_secs(1);
-
-/// How long an observation counts.
-const MEMORY: Duration = Duration::from_secs(60);
-
-/// How soon the server has been seen to close an idle connection.
-///
-/// What is noted is never less than the truth, for a close is noticed late, so
-/// only half of it is relied on. It only serves requests that can't be
-/// repeated; a wrong guess costs them a new connection.
-#[derive(Debug)]
-pub(super) struct Patience {
-    start: Instant,
-    least_micros: AtomicU64,
-    seen_at_secs: AtomicU64,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            least_micros: AtomicU64::new(u64::MAX),
-            seen_at_secs: AtomicU64::new(0),
-        }
-    }
-
-    fn seconds(&self, now: Instant) -> u64 {
-        now.duration_since(self.start).as_secs()
-    }
-
-    fn is_forgotten(&self, now: Instant) -> bool {
-        let seen_at = self.seen_at_secs.load(Ordering::Relaxed);
-        self.seconds(now).saturating_sub(seen_at) >= MEMORY.as_secs()
-    }
-
-    /// The server has closed a connection that was idle for `idle_for`.
-    pub(super) fn note_close(&self, idle_for: Duration, now: Instant) {
-        let micros = u64::try_from(idle_for.as_micros()).unwrap_or(u64::MAX);
-        if self.is_forgotten(now) {
-            self.least_micros.store(micros, Ordering::Relaxed);
-        } else {
-            self.least_micros.fetch_min(micros, Ordering::Relaxed);
-        }
-        self.seen_at_secs
-            .store(self.seconds(now), Ordering::Relaxed);
-    }
-
-    /// How long a connection may have been idle to be relied on.
-    pub(super) fn sure(&self, now: Instant) -> Duration {
-        if self.is_forgotten(now) {
-            return SURE_IDLE;
-        }
-        let least = self.least_micros.load(Ordering::Relaxed);
-        SURE_IDLE.min(Duration::from_micros(least) / 2)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_is_learned_and_forgotten() {
-        let patience = Patience::new();
-        let start = patience.start;
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(patience.sure(at(0)), SURE_IDLE);
-        patience.note_close(Duration::from_secs(5), at(1));
-        assert_eq!(patience.sure(at(1)), SURE_IDLE);
-        patience.note_close(Duration::from_millis(50), at(2));
-        patience.note_close(Duration::from_millis(90), at(30));
-        assert_eq!(patience.sure(at(80)), Duration::from_millis(25));
-        assert_eq!(patience.sure(at(90)), SURE_IDLE);
-        patience.note_close(Duration::from_millis(90), at(91));
-        assert_eq!(patience.sure(at(91)), Duration::from_millis(45));
     }
 }

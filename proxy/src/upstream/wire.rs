@@ -30,6 +30,14 @@ impl Wire {
         Self::Tls(Box::new(stream))
     }
 
+    /// Whether to hold acknowledgements back, as is done on connections that are
+    /// [not used yet](hold_back).
+    pub(super) fn hold_back(&self, is_held: bool) {
+        if let Self::Plain(stream) = self {
+            hold_back(stream, is_held);
+        }
+    }
+
     /// Ready when a read is worth the memory for it. TLS may have something
     /// that the socket knows nothing of, so it is always worth a try.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -63,6 +71,17 @@ fn is_tls_silent(stream: &mut TlsStream<TcpStream>) -> bool {
 /// Whether nothing has come on a socket, by the kernel's own word.
 pub(super) fn is_socket_silent(socket: &impl AsFd) -> bool {
     is_nothing(&peek(socket))
+}
+
+/// Has Linux send acknowledgements together with data, if there will be some
+/// within 200 ms. Before the socket is connected that holds for the last segment
+/// of the handshake too: so the server accepts the connection together with the
+/// first request, its clock for idle connections does not start before, and
+/// there is a segment less. Once that is sent it is to be ended, since a server
+/// that writes its answer in pieces may wait for an acknowledgement of the first.
+pub(super) fn hold_back(socket: &impl AsFd, is_held: bool) {
+    // Where it is not possible nothing is lost.
+    let _ = SockRef::from(socket).set_tcp_quickack(!is_held);
 }
 
 fn peek(socket: &impl AsFd) -> io::Result<usize> {

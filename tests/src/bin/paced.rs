@@ -127,11 +127,29 @@ async fn ask(kind: &str, address: &str, count: &str) -> anyhow::Result<()> {
     };
     match kind {
         "get" => ask_http1(plain().await?, "GET", count).await,
-        "post" => ask_http1(plain().await?, "POST", count).await,
+        "post" => {
+            earn_trust(address).await?;
+            ask_http1(plain().await?, "POST", count).await
+        }
         "tls" => ask_http1(client::tls(address, HOST, b"http/1.1").await?, "GET", count).await,
         "h2" => ask_http2(address, count).await,
         _ => bail!("there is no kind {kind}"),
     }
+}
+
+/// Leaves some connections to the server idle for a while, the same in every
+/// run: a proxy uses them for what must not be sent twice once it has seen that
+/// the server does not close them.
+async fn earn_trust(address: SocketAddr) -> anyhow::Result<()> {
+    let visits = (0..12).map(|_| async move {
+        let stream = TcpStream::connect(address).await?;
+        ask_http1(stream, "GET", 1).await
+    });
+    for visit in futures_util::future::join_all(visits).await {
+        visit?;
+    }
+    sleep(Duration::from_millis(3500)).await;
+    Ok(())
 }
 
 async fn until_open(address: SocketAddr) -> anyhow::Result<()> {

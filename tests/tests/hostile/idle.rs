@@ -59,7 +59,11 @@ async fn trial(request: &'static str) {
         failures.len()
     );
     let connections = server.connections();
-    assert!(connections < 600, "no connection was ever reused");
+    // What can't be sent again takes new connections to such a server.
+    assert!(
+        connections < 600 || request != GET,
+        "no connection was ever reused"
+    );
     println!("{connections} connections for 600 requests");
 }
 

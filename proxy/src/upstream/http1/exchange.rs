@@ -77,7 +77,7 @@ pub(in super::super) fn exchange<'a>(
     async move {
         let mut call = Call {
             outbound: Outbound::new(request),
-            limit: HeadLimit::new(connection.shared.transport.header_timeout),
+            limit: HeadLimit::new(connection.place.transport.header_timeout),
             search: Search::default(),
             lines: None,
             rest: Bytes::new(),
@@ -154,11 +154,14 @@ impl Call {
         if self.broken.is_some() {
             return Ok(());
         }
-        let Connection { wire, shared, .. } = connection;
+        let Connection { wire, place, .. } = connection;
         let mut sent = Ok(());
         if !self.is_begun {
             self.is_begun = true;
-            sent = self.outbound.begin(cx, wire, request, shared);
+            sent = self.outbound.begin(cx, wire, request, place);
+            if connection.reused_after.is_none() {
+                wire.hold_back(false);
+            }
         }
         if sent.is_ok()
             && !self.outbound.is_finished()
@@ -288,6 +291,7 @@ impl Call {
         if let Some(limit) = terms.keep_for {
             let known = connection.keep_for.unwrap_or(limit);
             connection.keep_for = Some(known.min(limit));
+            connection.place.patience.note_announced(limit);
         }
         let body = if self.outbound.is_finished() {
             body::settled(connection, self.rest, terms, &request.exchange)
@@ -332,7 +336,7 @@ impl Call {
         if error.retry != Retry::Never
             && let Some(idle_for) = connection.reused_after
         {
-            let patience = &connection.shared.patience;
+            let patience = &connection.place.patience;
             patience.note_close(idle_for, Instant::now());
         }
         Lost {

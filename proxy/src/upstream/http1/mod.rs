@@ -14,7 +14,6 @@ mod hold;
 mod memo;
 mod outbound;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 
 pub(super) use self::encode::has_usually_a_body;
 pub(super) use self::exchange::{Lost, exchange};
+use super::place::Place;
 use super::shared::Shared;
 use super::spare::Spare;
 use super::wire::Wire;
@@ -33,7 +33,8 @@ pub(super) struct Connection {
     wire: Wire,
     /// What was read and not used up yet. Without memory while idle.
     buffer: BytesMut,
-    shared: Share,
+    /// Below the wire, which has to be closed first.
+    place: Place,
     /// How long it may be idle.
     pub(super) keep_for: Option<Duration>,
     /// How long it was idle before the request at hand, unless it is new.
@@ -41,76 +42,49 @@ pub(super) struct Connection {
     pub(super) age: u32,
 }
 
-/// A connection's part in its server's counts.
-struct Share {
-    shared: Arc<Shared>,
-    is_idle: bool,
-}
-
-impl Share {
-    fn wake(&mut self) {
-        if std::mem::take(&mut self.is_idle) {
-            self.shared.remove_idle();
-        }
-    }
-}
-
-impl std::ops::Deref for Share {
-    type Target = Arc<Shared>;
-
-    fn deref(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.wake();
-    }
-}
-
 impl Connection {
-    pub(super) fn new(wire: Wire, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(wire: Wire, place: Place) -> Self {
         Self {
             wire,
             buffer: BytesMut::new(),
-            keep_for: shared.transport.idle_timeout,
-            age: shared.age(),
-            shared: Share {
-                shared,
-                is_idle: false,
-            },
+            keep_for: place.transport.idle_timeout,
+            age: place.age(),
+            place,
             reused_after: None,
         }
     }
 
-    /// Takes a spare connection up, which is counted as idle until now.
-    pub(super) fn take_up(spare: Spare, shared: &Arc<Shared>) -> io::Result<Self> {
-        shared.remove_idle();
-        let wire = Wire::Plain(TcpStream::from_std(spare.socket)?);
-        let mut connection = Self::new(wire, Arc::clone(shared));
+    /// Takes a spare connection up; its place is left if that fails.
+    pub(super) fn take_up(spare: Spare, now: Instant) -> Result<Self, Place> {
+        let Spare { socket, place, .. } = spare;
+        let Ok(stream) = TcpStream::from_std(socket) else {
+            return Err(place);
+        };
+        let mut connection = Self::new(Wire::Plain(stream), place);
+        connection.wake();
         connection.keep_for = spare.keep_for;
         connection.age = spare.age;
+        connection.reused_after = Some(now.saturating_duration_since(spare.since));
         Ok(connection)
     }
 
-    /// Gives an idle connection to whoever needs one. It stays counted.
-    pub(super) fn give_away(mut self, since: Instant) {
-        if let Wire::Plain(stream) = self.wire
-            && let Ok(socket) = stream.into_std()
-            && std::mem::take(&mut self.shared.is_idle)
-        {
-            self.shared.spares.give(Spare {
-                socket,
-                since,
-                keep_for: self.keep_for,
-                age: self.age,
-            });
-        }
+    /// Makes a connection in the clear one that every worker can take up.
+    pub(super) fn into_spare(self, since: Instant, seen: Instant) -> Option<Spare> {
+        let Wire::Plain(stream) = self.wire else {
+            return None;
+        };
+        Some(Spare {
+            socket: stream.into_std().ok()?,
+            since,
+            seen,
+            keep_for: self.keep_for,
+            age: self.age,
+            place: self.place,
+        })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.place
     }
 
     pub(super) fn wire(&mut self) -> &mut Wire {
@@ -126,12 +100,11 @@ impl Connection {
     /// Counts it as idle, if there may be one more.
     pub(super) fn rest(&mut self) -> bool {
         self.buffer = BytesMut::new();
-        self.shared.is_idle = self.shared.is_idle || self.shared.add_idle();
-        self.shared.is_idle
+        self.place.rest()
     }
 
     /// Counts it as idle no more.
     pub(super) fn wake(&mut self) {
-        self.shared.wake();
+        self.place.wake();
     }
 }

@@ -8,10 +8,12 @@
 mod bodies;
 mod http1;
 mod http2;
+mod places;
 mod race;
 mod tls;
 mod upgrade;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -63,7 +65,7 @@ fn exchange() -> Rc<Exchange> {
         is_trusted: false,
         appends_forwarded_for: true,
         tls: None,
-        lines: std::cell::RefCell::default(),
+        lines: RefCell::default(),
     };
     let (head, ()) = ::http::Request::new(()).into_parts();
     let host = HeaderValue::from_static("example.org");
@@ -137,6 +139,11 @@ fn a_request_under_way_is_small() {
     let future = upstream.send(&mut request, Reuse::Allowed);
     let size = size_of_val(&future);
     assert!(size <= 768, "{size}");
+}
+
+/// Makes the server one that has never been seen to close a young connection.
+fn trust(upstream: &Upstream) {
+    upstream.shared.patience.note_alive(Duration::from_secs(10));
 }
 
 /// A request that brought no response, if it is as it was.

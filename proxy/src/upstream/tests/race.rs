@@ -21,7 +21,9 @@ async fn warm(server: &Server, upstream: &Upstream, response: &str) -> Peer {
 /// Lets the event loop hear what the kernel has, which on the loopback is all
 /// that was done.
 async fn listen() {
-    tokio::task::yield_now().await;
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Sends a request that has to come on a new connection.
@@ -41,6 +43,7 @@ async fn a_closed_connection_is_not_used_again() {
         for how in ["fin", "rst", "stray"] {
             let (server, upstream) = Server::start_with_upstream().await;
             let peer = warm(&server, &upstream, OK).await;
+            trust(&upstream);
             // After so short a time an event loop that has heard nothing is not
             // believed, for this request can't be repeated.
             let_pass(Duration::from_millis(2)).await;
@@ -89,6 +92,7 @@ async fn a_lost_race_may_be_run_again_if_that_cannot_hurt() {
         for (sent, is_given_back) in [(get(), true), (post("x"), false)] {
             let (server, upstream) = Server::start_with_upstream().await;
             let mut peer = warm(&server, &upstream, OK).await;
+            trust(&upstream);
             let (answer, ()) = send(&upstream, sent, async {
                 peer.head().await;
                 peer.reset();
@@ -161,6 +165,7 @@ async fn a_servers_impatience_is_learned() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let peer = warm(&server, &upstream, OK).await;
+        trust(&upstream);
         let_pass(Duration::from_millis(300)).await;
         drop(peer);
         listen().await;
@@ -196,6 +201,7 @@ async fn what_must_not_be_sent_twice_takes_no_old_connection() {
     local(async {
         let (server, upstream) = Server::start_with_upstream().await;
         let mut old = warm(&server, &upstream, OK).await;
+        trust(&upstream);
         let_pass(Duration::from_millis(900)).await;
         let (answer, ()) = send(&upstream, post("x"), async {
             old.read_to("\r\n\r\nx").await;
@@ -474,6 +480,120 @@ async fn a_body_that_was_kept_is_whole_again() {
                 });
             assert_eq!(text(answer.unwrap()).await.unwrap(), "ok");
         }
+    })
+    .await;
+}
+
+/// Lets idle connections be looked at, second by second.
+async fn let_sweep(seconds: u64) {
+    for _ in 0..seconds {
+        let_pass(Duration::from_secs(1)).await;
+        listen().await;
+    }
+}
+
+fn sure(upstream: &Upstream) -> Duration {
+    upstream.shared.patience.sure(tokio::time::Instant::now())
+}
+
+#[tokio::test]
+async fn idle_connections_that_live_earn_trust() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let mut peers = open_many(&server, &upstream, 6).await;
+        let mut youngest = warm_again(&upstream, &mut peers).await;
+        assert_eq!(sure(&upstream), Duration::ZERO);
+        // Six at a time, spares included.
+        let mut seconds = 0;
+        while sure(&upstream).is_zero() {
+            let_sweep(1).await;
+            seconds += 1;
+        }
+        assert!((2..=4).contains(&seconds), "{seconds}");
+        // All are too old now, but for the one that has just been used.
+        let (answer, _) = send(&upstream, get(), youngest.answer(OK)).await;
+        text(answer.unwrap()).await.unwrap();
+        let (answer, ()) = send(&upstream, post("x"), async {
+            youngest.read_to("\r\n\r\nx").await;
+            youngest.write(OK).await;
+        })
+        .await;
+        text(answer.unwrap()).await.unwrap();
+        assert_eq!(upstream.connections().opened, 6);
+    })
+    .await;
+}
+
+/// Sends a request on an idle connection, and tells which it was.
+async fn warm_again(upstream: &Upstream, peers: &mut Vec<Peer>) -> Peer {
+    let serve = async {
+        let heads = peers.iter_mut().map(|peer| Box::pin(peer.answer(OK)));
+        futures_util::future::select_all(heads).await.1
+    };
+    let (answer, at) = send(upstream, get(), serve).await;
+    text(answer.unwrap()).await.unwrap();
+    peers.remove(at)
+}
+
+#[tokio::test]
+async fn a_server_that_closes_soon_gets_no_second_request_that_can_be_lost() {
+    local(async {
+        for millis in [5, 50] {
+            let (server, upstream) = Server::start_with_upstream().await;
+            trust(&upstream);
+            let mut peer = warm(&server, &upstream, OK).await;
+            for _ in 0..3 {
+                let_pass(Duration::from_millis(millis)).await;
+                drop(peer);
+                listen().await;
+                // Found closed by a request that could be sent again.
+                peer = warm(&server, &upstream, OK).await;
+                expect_fresh(&server, &upstream, post("x")).await;
+            }
+            assert_eq!(upstream.connections().reused, 0);
+            assert_eq!(sure(&upstream), Duration::ZERO);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sweep_finds_young_closes_and_later_ones() {
+    local(async {
+        for (seconds, is_trusted) in [(1, false), (4, true)] {
+            let (server, upstream) = Server::start_with_upstream().await;
+            let peer = warm(&server, &upstream, OK).await;
+            trust(&upstream);
+            let_sweep(seconds - 1).await;
+            drop(peer);
+            listen().await;
+            let_pass(Duration::from_secs(1)).await;
+            until(|| upstream.connections().idle == 0).await;
+            assert_eq!(!sure(&upstream).is_zero(), is_trusted, "{seconds}");
+            let now = tokio::time::Instant::now();
+            let retire_after = upstream.shared.patience.retire_after(now);
+            assert_eq!(retire_after.is_some(), is_trusted, "{seconds}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_race_ends_trust_and_an_announcement_gives_it() {
+    local(async {
+        let (server, upstream) = Server::start_with_upstream().await;
+        let response = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2\r\nContent-Length: 0\r\n\r\n";
+        let mut peer = warm(&server, &upstream, response).await;
+        assert_eq!(sure(&upstream), Duration::from_secs(1));
+        let (answer, ()) = send(&upstream, get(), async {
+            peer.head().await;
+            peer.reset();
+        })
+        .await;
+        assert!(answer.is_err());
+        assert_eq!(sure(&upstream), Duration::ZERO);
+        let _peer = warm(&server, &upstream, response).await;
+        assert_eq!(sure(&upstream), Duration::ZERO);
     })
     .await;
 }

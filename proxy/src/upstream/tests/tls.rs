@@ -20,14 +20,14 @@ fn certificate(
     (pair.cert.der().clone(), key.into(), pair.cert.pem())
 }
 
-struct TlsServer {
+pub(super) struct TlsServer {
     server: Server,
     acceptor: TlsAcceptor,
     authority: String,
 }
 
 impl TlsServer {
-    async fn start(name: &str, protocols: &[&[u8]]) -> Self {
+    pub(super) async fn start(name: &str, protocols: &[&[u8]]) -> Self {
         let (certificate, key, authority) = certificate(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -44,12 +44,12 @@ impl TlsServer {
         }
     }
 
-    fn upstream(&self, settings: &ServersTransport) -> Upstream {
+    pub(super) fn upstream(&self, settings: &ServersTransport) -> Upstream {
         let url = format!("https://localhost:{}", self.server.address.port());
         Upstream::new(ServerUrl::parse(&url).unwrap(), transport(settings))
     }
 
-    fn trusting(&self) -> ServersTransport {
+    pub(super) fn trusting(&self) -> ServersTransport {
         ServersTransport {
             root_cas: vec![self.authority.clone()],
             ..ServersTransport::default()
@@ -57,7 +57,7 @@ impl TlsServer {
     }
 
     /// Answers one HTTP/1.1 request with the server name that was asked for.
-    async fn serve_http1(&self) {
+    pub(super) async fn serve_http1(&self) {
         let stream = self.server.accept().await.0;
         let Ok(mut stream) = self.acceptor.accept(stream).await else {
             return;
