@@ -91,9 +91,7 @@ impl Core {
             let slot = match self.acquire(&request.exchange, &trial.failed) {
                 Ok(Acquire::Slot(slot)) => Ok(slot),
                 // Boxed: most requests don't wait.
-                Ok(Acquire::Wait(waiter)) => {
-                    Box::pin(self.wait(&request.exchange, &trial.failed, waiter)).await
-                }
+                Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&request.exchange, waiter)).await,
                 Err(refusal) => Err(self.refused(refusal)),
             };
             // Nobody else is left: the failure tells more than that.
@@ -104,10 +102,15 @@ impl Core {
             trial.begin(exchange);
             exchange.termination.set(Termination::CLIENT_BEFORE_HEAD);
             let clock = exchange.origin_clock();
+            let is_timed = self.settings.strategy == Strategy::LeastTime;
+            let began = is_timed.then(Instant::now);
             match endpoint.upstream.send(request, trial.reuse).await {
                 Ok(answer) => {
                     request.exchange.note_origin(&answer.response, clock);
                     endpoint.note_answer(answer.response.status());
+                    if let Some(began) = began {
+                        slot.server().note_time(began.elapsed());
+                    }
                     if !trial.rejects(&answer.response, request) {
                         return Ok(self.deliver(answer, slot));
                     }
@@ -150,34 +153,25 @@ impl Core {
     async fn wait(
         &self,
         exchange: &Exchange,
-        failed: &[ServerKey],
         waiter: Waiter<Endpoint>,
     ) -> Result<Slot<Endpoint>, ProxyError> {
         exchange.enter_queue();
-        let answer = self.turn(failed, waiter).await;
+        let answer = self.turn(waiter).await;
         exchange.leave_queue();
         answer
     }
 
     /// Awaits a request's turn: as long as the queue allows, and where there is no
     /// server as long as one is hoped for.
-    async fn turn(
-        &self,
-        failed: &[ServerKey],
-        mut waiter: Waiter<Endpoint>,
-    ) -> Result<Slot<Endpoint>, ProxyError> {
+    async fn turn(&self, mut waiter: Waiter<Endpoint>) -> Result<Slot<Endpoint>, ProxyError> {
         let began = tokio::time::Instant::now();
         if let Some(hold_time) = self.settings.hold_time
-            && !self.has_server(failed)
+            && !self.servers.has_server()
         {
-            if !failed.is_empty() {
-                // It was there a moment ago, and has refused this request.
-                return Err(ErrorKind::NoServer.into());
-            }
             if let Ok(answer) = timeout(hold_time, &mut waiter).await {
                 return answer.map_err(|refusal| self.refused(refusal));
             }
-            if !self.has_server(failed) {
+            if !self.servers.has_server() {
                 return Err(ErrorKind::NoServer.into());
             }
         }
@@ -192,13 +186,6 @@ impl Core {
                 Err(late.decline(self.settings.when_late))
             }
         }
-    }
-
-    /// Whether there is a server that a request may wait for.
-    fn has_server(&self, failed: &[ServerKey]) -> bool {
-        let servers = self.servers.servers();
-        let mut open = servers.iter().filter(|server| !server.is_closed());
-        open.any(|server| server.weight() > 0 && !failed.contains(&server.key()))
     }
 
     fn refused(&self, refusal: Refusal) -> ProxyError {

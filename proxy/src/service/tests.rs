@@ -176,6 +176,7 @@ fn group(urls: &[&str], max_in_flight: u32, max_length: u32) -> Arc<Servers> {
         .collect();
     let settings = GroupSettings {
         max_length,
+        holds: true,
         ..GroupSettings::default()
     };
     let group = Servers::new(settings, 1);
@@ -438,6 +439,50 @@ async fn a_slow_client_does_not_hold_the_server() {
             assert_eq!(body.len(), 50_000);
             assert_eq!(exchange.origin_bytes.get(), 50_000);
             assert_eq!(state.in_flight(), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_may_wait_for_a_server_that_is_still_to_come() {
+    local(async {
+        let server = Server::start(&[]).await;
+        let servers = group(&[&server.url], 1, 0);
+        let state = servers.servers().remove(0);
+        let settings = LoadBalancerSettings {
+            hold_time: Some(Duration::from_millis(30)),
+            ..settings()
+        };
+        let balancer = LoadBalancer::new(settings, servers);
+        state.set_up(false);
+        let (given_up, exchange) = request("GET", Body::empty());
+        assert_eq!(balancer.call(given_up).await.status(), 503);
+        assert!(exchange.queue_wait.get() >= Duration::from_millis(30));
+        let (held, _) = request("GET", Body::empty());
+        let (answer, ()) = tokio::join!(balancer.call(held), async {
+            tokio::task::yield_now().await;
+            state.set_up(true);
+        });
+        assert_eq!(answer.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn least_time_learns_from_every_answer() {
+    local(async {
+        let server = Server::start(&[]).await;
+        let servers = group(&[&server.url], 0, 0);
+        let state = servers.servers().remove(0);
+        for (strategy, is_known) in [(Strategy::RoundRobin, false), (Strategy::LeastTime, true)] {
+            let settings = LoadBalancerSettings {
+                strategy,
+                ..settings()
+            };
+            let balancer = LoadBalancer::new(settings, Arc::clone(&servers));
+            balancer.call(request("GET", Body::empty()).0).await;
+            assert_eq!(state.mean_time().is_some(), is_known, "{strategy:?}");
         }
     })
     .await;
