@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use bytes::Bytes;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 
 use super::client_lines::ClientLines;
 use super::{ErrorKind, Response};
@@ -94,6 +94,8 @@ pub struct Exchange {
     pub priority: Cell<Priority>,
     /// How long it waited for a server with a free slot.
     pub queue_wait: Cell<Duration>,
+    /// Since when it has been waiting for one.
+    pub queued_since: Cell<Option<Instant>>,
     /// How often it was sent again.
     pub retries: Cell<u32>,
     /// Bytes of its own body that were read.
@@ -104,6 +106,10 @@ pub struct Exchange {
     pub status: Cell<Option<StatusCode>>,
     /// What failed, if the answer is one of our own.
     pub failure: Cell<Option<ErrorKind>>,
+    /// How the response's body ended.
+    pub ending: Cell<Ending>,
+    /// How long it is, if that was known before it began and somebody logs it.
+    pub response_length: Cell<Option<u64>>,
     /// What `observe` knows of the router that took it.
     pub route: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
     /// What `observe` wants to know of the server's answer.
@@ -126,6 +132,18 @@ pub enum WantsOrigin {
     Duration,
     /// And its headers.
     Headers,
+}
+
+/// How a response's body ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Nobody took its end: there was no response, or the client left.
+    #[default]
+    Open,
+    /// The client's connection took all of it.
+    Whole,
+    /// It broke off where it came from.
+    Broken,
 }
 
 /// Hears what became of requests.
@@ -167,8 +185,17 @@ impl Finish {
             return response;
         }
         exchange.observer.replace(observer);
+        if exchange.wants_origin.get() > WantsOrigin::Status {
+            let length = response.body().size_hint().exact();
+            exchange.response_length.set(length);
+        }
         response.body_mut().finish(self);
         response
+    }
+
+    /// The response's body has ended.
+    pub(super) fn end(self, ending: Ending) {
+        self.0.ending.set(ending);
     }
 
     /// `count` bytes of the response's body went to the client.
@@ -241,11 +268,14 @@ impl Exchange {
             origin_bytes: Cell::default(),
             priority: Cell::default(),
             queue_wait: Cell::default(),
+            queued_since: Cell::default(),
             retries: Cell::default(),
             request_bytes: Cell::default(),
             response_bytes: Cell::default(),
             status: Cell::default(),
             failure: Cell::default(),
+            ending: Cell::default(),
+            response_length: Cell::default(),
             route: RefCell::default(),
             wants_origin: Cell::default(),
             origin_headers: RefCell::default(),
@@ -269,6 +299,18 @@ impl Exchange {
         }
         if self.wants_origin.get() == WantsOrigin::Headers {
             *self.origin_headers.borrow_mut() = Some(Box::new(response.headers().clone()));
+        }
+    }
+
+    /// It waits for a server with a free slot from now on.
+    pub fn enter_queue(&self) {
+        self.queued_since.set(Some(Instant::now()));
+    }
+
+    /// It waits no more. One that is given up while it waits never comes here.
+    pub fn leave_queue(&self) {
+        if let Some(since) = self.queued_since.take() {
+            self.queue_wait.set(self.queue_wait.get() + since.elapsed());
         }
     }
 

@@ -25,7 +25,8 @@ pub mod validate;
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
 pub use exchange::{
-    ConnectionInfo, Exchange, Finish, Observer, Priority, Protocol, TlsConnection, WantsOrigin,
+    ConnectionInfo, Ending, Exchange, Finish, Observer, Priority, Protocol, TlsConnection,
+    WantsOrigin,
 };
 
 use std::fmt;

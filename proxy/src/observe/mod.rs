@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod log;
 pub mod metrics;
 mod record;
+mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{

@@ -14,6 +14,7 @@ use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
+use super::termination::termination;
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
 use crate::clock;
 use crate::config::dynamic::ObservabilitySwitches;
@@ -118,6 +119,7 @@ impl Recorder {
     /// Records a request that has ended.
     fn finish(&self, exchange: &Exchange) {
         let status = exchange.status.get().unwrap_or_else(given_up);
+        count_abandoned_wait(exchange);
         let now = clock::now().into_std();
         let duration = now.saturating_duration_since(exchange.started);
         let route = exchange.route.take();
@@ -185,6 +187,7 @@ impl Recorder {
             match exchange.failure.get() {
                 Some(ErrorKind::QueueFull) => service.rejected(QueueRejection::Full),
                 Some(ErrorKind::QueueTimeout) => service.rejected(QueueRejection::Timeout),
+                Some(ErrorKind::NoServer) => service.rejected(QueueRejection::NoServer),
                 _ => {}
             }
         }
@@ -234,6 +237,14 @@ fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
+/// A client that left the queue has waited, too.
+fn count_abandoned_wait(exchange: &Exchange) {
+    if let Some(since) = exchange.queued_since.get() {
+        let wait = &exchange.queue_wait;
+        wait.set(wait.get() + since.elapsed());
+    }
+}
+
 /// 499, or 500 if it was not the client that gave the request up.
 fn given_up() -> StatusCode {
     if std::thread::panicking() {
@@ -254,6 +265,8 @@ fn write(
         return;
     }
     let origin_headers = exchange.origin_headers.take();
+    // Before the service's name is taken.
+    let termination = termination(exchange);
     let origin = exchange.origin_status.get().map(|status| Origin {
         status,
         duration: exchange.origin_duration.get(),
@@ -281,6 +294,8 @@ fn write(
         response_bytes: exchange.response_bytes.get(),
         origin,
         retries: exchange.retries.get(),
+        queue_wait: exchange.queue_wait.get(),
+        termination,
         request_headers: captured.request,
         origin_headers: origin_headers
             .map(|headers| log.response_headers(&headers))

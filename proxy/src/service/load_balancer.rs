@@ -15,7 +15,7 @@ use tidegate_shared::report::Chain;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Endpoint, Servers};
+use super::{Bound, Endpoint, Servers, Sticky};
 use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot, Waiter};
 use crate::http::{
     ErrorKind, Exchange, HttpService, ProxyError, Request, Response, ResponseFuture, Retry,
@@ -43,20 +43,34 @@ pub struct LoadBalancerSettings {
 pub struct LoadBalancer {
     settings: LoadBalancerSettings,
     servers: Arc<Servers>,
+    sticky: Option<Sticky>,
 }
 
 impl LoadBalancer {
     /// A load balancer over `servers`, which outlive it.
     pub fn new(settings: LoadBalancerSettings, servers: Arc<Servers>) -> Self {
-        Self { settings, servers }
+        Self {
+            settings,
+            servers,
+            sticky: None,
+        }
+    }
+
+    /// The same, which keeps clients at their servers by a cookie.
+    #[must_use]
+    pub fn with_sticky(mut self, sticky: Option<Sticky>) -> Self {
+        self.sticky = sticky;
+        self
     }
 
     /// Sends a prepared request until a server answers or there is no point in
     /// going on.
     async fn forward(&self, request: &mut Request) -> Result<Response, ProxyError> {
         let mut trial = Trial::new();
+        let sticky = self.sticky.as_ref();
+        let bound = sticky.and_then(|sticky| sticky.bound(&request.head.headers));
         loop {
-            let slot = match self.acquire(&request.exchange, &trial.failed) {
+            let slot = match self.acquire(&request.exchange, bound, &trial.failed) {
                 Ok(Acquire::Slot(slot)) => Ok(slot),
                 // Boxed: most requests don't wait.
                 Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&request.exchange, waiter)).await,
@@ -68,8 +82,11 @@ impl LoadBalancer {
             let original = self.address(request, &endpoint)?;
             let clock = request.exchange.origin_clock();
             let failure = match endpoint.upstream.send(request, trial.reuse).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     request.exchange.note_origin(&answer.response, clock);
+                    if let Some(sticky) = sticky {
+                        sticky.mark(answer.response.headers_mut(), slot.server(), bound);
+                    }
                     return Ok(deliver(answer, slot));
                 }
                 Err(failure) => failure,
@@ -96,11 +113,13 @@ impl LoadBalancer {
     fn acquire(
         &self,
         exchange: &Exchange,
+        bound: Option<&Bound>,
         failed: &[ServerKey],
     ) -> Result<Acquire<Endpoint>, Refusal> {
         let arrival = exchange.started.saturating_duration_since(epoch());
         let priority = exchange.priority.get();
         let mut ask = Ask::new(Rank::new(priority.class, arrival, priority.offset));
+        ask.bound = bound.map(Bound::server);
         ask.excluded = failed;
         self.servers.acquire(&ask)
     }
@@ -110,14 +129,12 @@ impl LoadBalancer {
         exchange: &Exchange,
         waiter: Waiter<Endpoint>,
     ) -> Result<Slot<Endpoint>, ProxyError> {
-        let began = Instant::now();
+        exchange.enter_queue();
         let answer = match self.settings.queue_timeout {
             Some(limit) => timeout(limit, waiter).await,
             None => Ok(waiter.await),
         };
-        exchange
-            .queue_wait
-            .set(exchange.queue_wait.get() + began.elapsed());
+        exchange.leave_queue();
         match answer {
             Ok(answer) => answer.map_err(refused),
             Err(_) => Err(ErrorKind::QueueTimeout.into()),

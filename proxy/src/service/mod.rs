@@ -5,8 +5,10 @@
 //! from; `snapshot` builds it, the registry keeps its state over changes.
 
 mod load_balancer;
+mod sticky;
 
 pub use load_balancer::{LoadBalancer, LoadBalancerSettings};
+pub use sticky::{Bound, Sticky};
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::config::dynamic::{
     LoadBalancer as Settings, Object, Server as Written, ServersTransport, Service, Strategy,
 };
 use crate::http::SharedService;
-use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings};
+use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings, Sticky};
 use crate::upstream::{ServerUrl, Transport};
 
 /// The transport of services that name none.
@@ -193,6 +193,8 @@ impl Build<'_> {
             },
             &specs,
         );
+        let cookie = settings.sticky.as_ref().and_then(|it| it.cookie.as_ref());
+        let sticky = cookie.map(|cookie| Sticky::new(name, cookie, &group.servers()));
         let settings = LoadBalancerSettings {
             name: name.into(),
             pass_host_header: settings.pass_host_header,
@@ -202,7 +204,7 @@ impl Build<'_> {
                 .or_else(|| transport.dial_timeout())
                 .or(Some(DEFAULT_QUEUE_TIMEOUT)),
         };
-        let balancer = LoadBalancer::new(settings, Arc::clone(&group));
+        let balancer = LoadBalancer::new(settings, Arc::clone(&group)).with_sticky(sticky);
         Some((Arc::new(balancer), group))
     }
 

@@ -16,7 +16,7 @@ pub use middleware::{
 pub use router::{Domain, ObservabilitySwitches, Router, RouterTls};
 pub use service::{
     Certificate, ForwardingTimeouts, LoadBalancer, Queue, ResponseForwarding, Server,
-    ServerTemplate, ServersTransport, Service, Strategy,
+    ServerTemplate, ServersTransport, Service, StickyCookie, Strategy,
 };
 pub use tls::{CertificateFile, ClientAuth, ClientAuthType, Store, TlsOptions};
 

@@ -11,17 +11,19 @@ use super::registered;
 use super::scope::{Observation, Scope};
 
 /// Upper bounds of waits, in seconds: from a server's quick answer to a long queue timeout.
-const WAIT_BUCKETS: [f64; 11] = [
-    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0,
+const WAIT_BUCKETS: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Why a request that had to wait was refused.
+/// Why a request got no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueRejection {
     /// Too many waited already.
     Full,
     /// It waited too long.
     Timeout,
+    /// No server is up, so that there was nothing to wait for.
+    NoServer,
 }
 
 /// The families of retries and queues.
@@ -46,7 +48,7 @@ impl ServiceFamilies {
         .buckets(WAIT_BUCKETS.to_vec());
         let rejected = Opts::new(
             "tidegate_service_queue_rejected_total",
-            "Requests refused because the queue was full or they waited too long",
+            "Requests refused because the queue was full, they waited too long, or no server is up",
         );
         Ok(Self {
             retries: retries.transpose()?,
@@ -70,6 +72,7 @@ impl ServiceFamilies {
             wait: self.wait.with_label_values(&[name]),
             full: rejected("full"),
             timeout: rejected("timeout"),
+            no_server: rejected("no_server"),
             wait_family: self.wait.clone(),
             rejected_family: self.rejected.clone(),
             retries_family: self.retries.clone(),
@@ -86,6 +89,7 @@ pub struct ServiceScope {
     wait: Histogram,
     full: IntCounter,
     timeout: IntCounter,
+    no_server: IntCounter,
     wait_family: HistogramVec,
     rejected_family: IntCounterVec,
     retries_family: Option<IntCounterVec>,
@@ -118,6 +122,7 @@ impl ServiceScope {
         match reason {
             QueueRejection::Full => self.full.inc(),
             QueueRejection::Timeout => self.timeout.inc(),
+            QueueRejection::NoServer => self.no_server.inc(),
         }
     }
 
@@ -133,7 +138,7 @@ impl ServiceScope {
             let _ = retries.remove_label_values(&[name]);
         }
         let _ = self.wait_family.remove_label_values(&[name]);
-        for reason in ["full", "timeout"] {
+        for reason in ["full", "timeout", "no_server"] {
             let _ = self.rejected_family.remove_label_values(&[name, reason]);
         }
     }
