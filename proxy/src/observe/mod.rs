@@ -14,7 +14,7 @@ mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, EntryPointScope, LiveState, Metrics, MetricsError, ProviderSample, Scope,
-    ServerSample, ServiceSample, ServiceScope,
+    CertificateSample, ConnectionSample, EntryPointScope, LiveState, Metrics, MetricsError,
+    ProviderSample, Scope, ServerSample, ServiceSample, ServiceScope,
 };
 pub use record::{Recorder, RouteScopes};

@@ -14,8 +14,8 @@ use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
-use super::termination::termination;
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
+use super::termination::termination;
 use crate::clock;
 use crate::config::dynamic::ObservabilitySwitches;
 use crate::http::{ErrorKind, Exchange, Finish, Observer, Protocol, Response, WantsOrigin};

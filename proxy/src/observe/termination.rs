@@ -134,7 +134,11 @@ mod tests {
             exchange.ending.set(ending);
             exchange.response_length.set(length);
             exchange.response_bytes.set(5);
-            assert_eq!(termination(&exchange), expected, "{method} {status} {ending:?}");
+            assert_eq!(
+                termination(&exchange),
+                expected,
+                "{method} {status} {ending:?}"
+            );
         }
     }
 

@@ -154,7 +154,20 @@ fn made_name(service: &str) -> String {
 /// A cookie's name consists of RFC 9110's token characters.
 const fn in_token(character: char) -> char {
     match character {
-        '!' | '#' | '$' | '%' | '&' | '\'' | '*' | '+' | '-' | '.' | '^' | '`' | '|' | '~'
+        '!'
+        | '#'
+        | '$'
+        | '%'
+        | '&'
+        | '\''
+        | '*'
+        | '+'
+        | '-'
+        | '.'
+        | '^'
+        | '`'
+        | '|'
+        | '~'
         | 'a'..='z'
         | 'A'..='Z'
         | '0'..='9' => character,
@@ -181,9 +194,9 @@ fn hexadecimal(hash: &[u8], digits: usize) -> String {
 fn fnv(text: &str) -> String {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
-    let hash = text
-        .bytes()
-        .fold(BASIS, |hash, byte| hash.wrapping_mul(PRIME) ^ u64::from(byte));
+    let hash = text.bytes().fold(BASIS, |hash, byte| {
+        hash.wrapping_mul(PRIME) ^ u64::from(byte)
+    });
     format!("{hash:x}")
 }
 

@@ -38,7 +38,11 @@ fn named(name: &str) -> StickyCookie {
 }
 
 fn sticky(name: &str) -> Sticky {
-    Sticky::new("shop@docker", &named(name), &servers(&[FIRST, SECOND]).servers())
+    Sticky::new(
+        "shop@docker",
+        &named(name),
+        &servers(&[FIRST, SECOND]).servers(),
+    )
 }
 
 fn cookies(lines: &[&str]) -> HeaderMap {
@@ -79,7 +83,11 @@ fn names_are_traefiks() {
     ];
     for (service, name, expected) in rows {
         let sticky = Sticky::new(service, &named(name), &[]);
-        assert_eq!(str::from_utf8(&sticky.name).unwrap(), expected, "{service} {name}");
+        assert_eq!(
+            str::from_utf8(&sticky.name).unwrap(),
+            expected,
+            "{service} {name}"
+        );
     }
 }
 
@@ -128,18 +136,28 @@ fn a_cookie_is_found_among_others() {
     ];
     for (lines, expected) in rows {
         let found = bound(&sticky, lines).map(|(url, _)| url);
-        let shown: Vec<_> = lines.iter().map(|line| line.get(..30).unwrap_or(line)).collect();
+        let shown: Vec<_> = lines
+            .iter()
+            .map(|line| line.get(..30).unwrap_or(line))
+            .collect();
         assert_eq!(found.as_deref(), expected, "{shown:?}");
     }
     let mut bytes = HeaderMap::new();
-    bytes.append(COOKIE, HeaderValue::from_bytes(b"\xff\xfe;c=\xff;c=df5bd2f9c0180410").unwrap());
+    bytes.append(
+        COOKIE,
+        HeaderValue::from_bytes(b"\xff\xfe;c=\xff;c=df5bd2f9c0180410").unwrap(),
+    );
     assert_eq!(sticky.bound(&bytes).unwrap().server().id().as_ref(), FIRST);
 }
 
 #[test]
 fn without_servers_no_cookie_means_anything() {
     let sticky = Sticky::new("s", &named("c"), &[]);
-    assert!(sticky.bound(&cookies(&["c=", "c=df5bd2f9c0180410"])).is_none());
+    assert!(
+        sticky
+            .bound(&cookies(&["c=", "c=df5bd2f9c0180410"]))
+            .is_none()
+    );
 }
 
 #[test]
@@ -165,11 +183,29 @@ fn attributes_are_written_as_go_does() {
     );
     let rows: [(&str, &str, i64, &str, &str); 7] = [
         ("", "", 0, "", "c=df5bd2f9c0180410"),
-        ("/a;b\r\nX: y\u{e9}", "", 0, "", "c=df5bd2f9c0180410; Path=/abX: y"),
+        (
+            "/a;b\r\nX: y\u{e9}",
+            "",
+            0,
+            "",
+            "c=df5bd2f9c0180410; Path=/abX: y",
+        ),
         ("", "a.test; Secure", 0, "", "c=df5bd2f9c0180410"),
         ("", "-a.test", 0, "", "c=df5bd2f9c0180410"),
-        ("", "10.0.0.1", -5, "lax", "c=df5bd2f9c0180410; Domain=10.0.0.1; Max-Age=0; SameSite=Lax"),
-        ("", "", i64::MIN, "STRICT", "c=df5bd2f9c0180410; Max-Age=0; SameSite=Strict"),
+        (
+            "",
+            "10.0.0.1",
+            -5,
+            "lax",
+            "c=df5bd2f9c0180410; Domain=10.0.0.1; Max-Age=0; SameSite=Lax",
+        ),
+        (
+            "",
+            "",
+            i64::MIN,
+            "STRICT",
+            "c=df5bd2f9c0180410; Max-Age=0; SameSite=Strict",
+        ),
         ("", "a..test", 0, "sometimes", "c=df5bd2f9c0180410"),
     ];
     for (path, domain, max_age, same_site, expected) in rows {

@@ -236,10 +236,19 @@ impl LiveState for Fixed {
         vec![ServerSample {
             service: "s".into(),
             url: "http://a:1".into(),
+            up: true,
+            draining: true,
             in_flight: 2,
+            limit: 3,
             maxconn: 4,
             queued: 1,
-            up: true,
+            requests: 50,
+            connections: ConnectionSample {
+                opened: 5,
+                reused: 6,
+                failed: 7,
+                idle: 8,
+            },
         }]
     }
 
@@ -247,6 +256,8 @@ impl LiveState for Fixed {
         vec![ServiceSample {
             service: "s".into(),
             queued: 3,
+            handed: 20,
+            withdrawn: 21,
         }]
     }
 
@@ -292,7 +303,40 @@ fn live_state_is_read_at_each_scrape() {
             r#"tidegate_server_queue_length{service="s",url="http://a:1"}"#,
             1.0,
         ),
+        (
+            r#"tidegate_server_draining{service="s",url="http://a:1"}"#,
+            1.0,
+        ),
+        (
+            r#"tidegate_server_limit{service="s",url="http://a:1"}"#,
+            3.0,
+        ),
+        (
+            r#"tidegate_server_requests_total{service="s",url="http://a:1"}"#,
+            50.0,
+        ),
+        (
+            r#"tidegate_server_connections_opened_total{service="s",url="http://a:1"}"#,
+            5.0,
+        ),
+        (
+            r#"tidegate_server_connections_reused_total{service="s",url="http://a:1"}"#,
+            6.0,
+        ),
+        (
+            r#"tidegate_server_connections_failed_total{service="s",url="http://a:1"}"#,
+            7.0,
+        ),
+        (
+            r#"tidegate_server_connections_idle{service="s",url="http://a:1"}"#,
+            8.0,
+        ),
         (r#"tidegate_service_queue_length{service="s"}"#, 3.0),
+        (r#"tidegate_service_queue_handed_total{service="s"}"#, 20.0),
+        (
+            r#"tidegate_service_queue_withdrawn_total{service="s"}"#,
+            21.0,
+        ),
         (
             r#"traefik_tls_certs_not_after{cn="example.com",sans="a,b",serial="17"}"#,
             1.8e9,
