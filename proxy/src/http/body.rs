@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{Ending, Finish};
+use super::Finish;
 
 /// Why a body ended early. What has been sent of a message by then must never
 /// look whole to its receiver.
@@ -81,9 +81,7 @@ impl Body {
 
     /// Keeps a request's record as a guard is kept, and counts its bytes.
     pub(super) fn finish(&mut self, finish: Finish) {
-        if self.is_end_stream() {
-            finish.end(Ending::Whole);
-        } else {
+        if !self.is_end_stream() {
             self.finish = Some(finish);
         }
     }
@@ -96,12 +94,7 @@ impl Body {
         if !matches!(frame, Some(Ok(_))) || self.kind.is_end_stream() {
             self.guard = None;
             if let Some(finish) = self.finish.take() {
-                let is_broken = matches!(frame, Some(Err(_)));
-                finish.end(if is_broken {
-                    Ending::Broken
-                } else {
-                    Ending::Whole
-                });
+                finish.end(matches!(frame, Some(Err(_))));
             }
         }
     }

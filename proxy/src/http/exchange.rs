@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 
 use super::client_lines::ClientLines;
-use super::{ErrorKind, Response};
+use super::{Body, ErrorKind, Response, RetryCause, Termination};
 use crate::clock;
 
 /// What is known about a client's connection. Made once for each connection.
@@ -98,6 +98,10 @@ pub struct Exchange {
     pub queued_since: Cell<Option<Instant>>,
     /// How often it was sent again.
     pub retries: Cell<u32>,
+    /// How often for which [`RetryCause`], in the order of [`RetryCause::ALL`].
+    pub causes: Cell<[u16; RetryCause::ALL.len()]>,
+    /// How it ended; before that, how it would end if the client left now.
+    pub termination: Cell<Termination>,
     /// Bytes of its own body that were read.
     pub request_bytes: Cell<u64>,
     /// Bytes of the body that the client was sent.
@@ -106,10 +110,6 @@ pub struct Exchange {
     pub status: Cell<Option<StatusCode>>,
     /// What failed, if the answer is one of our own.
     pub failure: Cell<Option<ErrorKind>>,
-    /// How the response's body ended.
-    pub ending: Cell<Ending>,
-    /// How long it is, if that was known before it began and somebody logs it.
-    pub response_length: Cell<Option<u64>>,
     /// What `observe` knows of the router that took it.
     pub route: RefCell<Option<Arc<dyn Any + Send + Sync>>>,
     /// What `observe` wants to know of the server's answer.
@@ -132,18 +132,6 @@ pub enum WantsOrigin {
     Duration,
     /// And its headers.
     Headers,
-}
-
-/// How a response's body ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// Nobody took its end: there was no response, or the client left.
-    #[default]
-    Open,
-    /// The client's connection took all of it.
-    Whole,
-    /// It broke off where it came from.
-    Broken,
 }
 
 /// Hears what became of requests.
@@ -173,6 +161,7 @@ impl Finish {
         let exchange = &self.0;
         exchange.status.set(Some(response.status()));
         exchange.failure.set(response.extensions().get().copied());
+        exchange.note_answer(response.body());
         let observer = exchange.observer.take();
         if let Some(observer) = &observer {
             observer.answered(exchange, &response);
@@ -185,17 +174,20 @@ impl Finish {
             return response;
         }
         exchange.observer.replace(observer);
-        if exchange.wants_origin.get() > WantsOrigin::Status {
-            let length = response.body().size_hint().exact();
-            exchange.response_length.set(length);
-        }
         response.body_mut().finish(self);
         response
     }
 
-    /// The response's body has ended.
-    pub(super) fn end(self, ending: Ending) {
-        self.0.ending.set(ending);
+    /// The response's body has come to its end, or it broke.
+    pub(super) fn end(self, is_broken: bool) {
+        let termination = &self.0.termination;
+        if termination.get() == Termination::CLIENT_IN_DATA {
+            termination.set(if is_broken {
+                Termination::SERVER_IN_DATA
+            } else {
+                Termination::NORMAL
+            });
+        }
     }
 
     /// `count` bytes of the response's body went to the client.
@@ -270,12 +262,12 @@ impl Exchange {
             queue_wait: Cell::default(),
             queued_since: Cell::default(),
             retries: Cell::default(),
+            causes: Cell::default(),
+            termination: Cell::default(),
             request_bytes: Cell::default(),
             response_bytes: Cell::default(),
             status: Cell::default(),
             failure: Cell::default(),
-            ending: Cell::default(),
-            response_length: Cell::default(),
             route: RefCell::default(),
             wants_origin: Cell::default(),
             origin_headers: RefCell::default(),
@@ -302,9 +294,22 @@ impl Exchange {
         }
     }
 
+    /// Takes down that it is sent again, and why. What the server said last is
+    /// forgotten.
+    pub fn note_retry(&self, cause: RetryCause) {
+        self.retries.set(self.retries.get().saturating_add(1));
+        let mut causes = self.causes.get();
+        if let Some(count) = causes.get_mut(cause as usize) {
+            *count = count.saturating_add(1);
+        }
+        self.causes.set(causes);
+        self.origin_status.set(None);
+    }
+
     /// It waits for a server with a free slot from now on.
     pub fn enter_queue(&self) {
         self.queued_since.set(Some(Instant::now()));
+        self.termination.set(Termination::CLIENT_IN_QUEUE);
     }
 
     /// It waits no more. One that is given up while it waits never comes here.
@@ -312,12 +317,22 @@ impl Exchange {
         if let Some(since) = self.queued_since.take() {
             self.queue_wait.set(self.queue_wait.get() + since.elapsed());
         }
+        self.termination.set(Termination::CLIENT_BEFORE_HEAD);
     }
 
     /// The host that it asked for, as text.
     pub fn host(&self) -> &str {
         // Of a header's text, this is the quicker check.
         std::str::from_utf8(self.host.as_bytes()).unwrap_or_default()
+    }
+
+    /// Takes down how it ends, now that there is an answer with this body.
+    fn note_answer(&self, body: &Body) {
+        self.termination.set(match self.failure.get() {
+            Some(kind) => Termination::of(kind),
+            None if http_body::Body::is_end_stream(body) => Termination::NORMAL,
+            None => Termination::CLIENT_IN_DATA,
+        });
     }
 
     /// Counts what was read of the request's body.

@@ -16,6 +16,7 @@ pub mod hop_by_hop;
 pub mod memo;
 pub mod respond;
 pub mod target;
+mod termination;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trust;
@@ -25,9 +26,9 @@ pub mod validate;
 pub use body::{Body, BodyError};
 pub use error::{ErrorKind, ProxyError, Retry, Side};
 pub use exchange::{
-    ConnectionInfo, Ending, Exchange, Finish, Observer, Priority, Protocol, TlsConnection,
-    WantsOrigin,
+    ConnectionInfo, Exchange, Finish, Observer, Priority, Protocol, TlsConnection, WantsOrigin,
 };
+pub use termination::{RetryCause, Termination};
 
 use std::fmt;
 use std::future::Future;

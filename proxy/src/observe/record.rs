@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
+use http_body::Body as _;
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
@@ -182,7 +183,7 @@ impl Recorder {
         let is_reached = exchange.service.borrow().is_some();
         if let Some(service) = service.filter(|_| is_reached) {
             service.record(&observation);
-            service.retried(exchange.retries.get());
+            service.retried(exchange.retries.get(), &exchange.causes.get());
             service.waited(exchange.queue_wait.get());
             match exchange.failure.get() {
                 Some(ErrorKind::QueueFull) => service.rejected(QueueRejection::Full),
@@ -201,6 +202,7 @@ impl Observer for Recorder {
             && let Some(captured) = notes.downcast_mut::<Captured>()
         {
             captured.downstream = log.response_headers(response.headers());
+            captured.length = response.body().size_hint().exact();
         }
     }
 
@@ -266,7 +268,7 @@ fn write(
     }
     let origin_headers = exchange.origin_headers.take();
     // Before the service's name is taken.
-    let termination = termination(exchange);
+    let termination = termination(exchange, captured.length);
     let origin = exchange.origin_status.get().map(|status| Origin {
         status,
         duration: exchange.origin_duration.get(),
@@ -313,6 +315,8 @@ struct Captured {
     labels: Vec<HeaderValue>,
     request: Headers,
     downstream: Headers,
+    /// That of the response's body, if it is known.
+    length: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,85 +1,55 @@
 //! How a request ended, in two letters, in the manner of HAProxy's log.
 //!
-//! The first letter tells who ended it: `C` the client, `S` the server, `P` the
-//! proxy's own rules, `I` a fault of the proxy, `L` an answer of the proxy's own;
-//! lower case means that the one ran out of time. The second tells what was going
-//! on: `R` the request came in, `Q` it waited for a slot, `C` a connection was made,
-//! `H` the response's head was awaited, `D` the response's body passed through.
-//! `--` is a request that went well. Called once for each request that is logged.
+//! [`Termination`] holds what was noted on the way; this adds what only the end
+//! tells. `LR`: the proxy answered without a service (a redirect, a refusal of a
+//! middleware, the API). `CR`: the client left before a service was reached. `IH`:
+//! a panic. A body of known length that was sent to its last byte is whole, though
+//! nobody asked for its end. Called once for each request that is logged.
 
 use ::http::{Method, StatusCode};
 
-use crate::http::{Ending, ErrorKind, Exchange};
+use crate::http::{Exchange, Termination};
 
-/// The state of `exchange` at its end.
-pub(super) fn termination(exchange: &Exchange) -> &'static str {
-    if let Some(failure) = exchange.failure.get() {
-        return failed(failure);
-    }
-    let Some(status) = exchange.status.get() else {
-        return given_up(exchange);
-    };
-    if exchange.service.borrow().is_none() {
-        return "LR";
-    }
-    match exchange.ending.get() {
-        Ending::Broken => "SD",
-        Ending::Open if !is_whole(exchange, status) => "CD",
-        Ending::Open | Ending::Whole => "--",
+/// The two letters of `exchange` at its end. `length` is that of the response's
+/// body, if it was known before.
+pub(super) fn termination(exchange: &Exchange, length: Option<u64>) -> [u8; 2] {
+    let noted = exchange.termination.get();
+    let is_served = exchange.service.borrow().is_some();
+    match exchange.status.get() {
+        _ if exchange.failure.get().is_some() => letters(noted),
+        None if std::thread::panicking() => *b"IH",
+        None if !is_served => *b"CR",
+        None if noted == Termination::NORMAL => letters(Termination::CLIENT_BEFORE_HEAD),
+        Some(_) if !is_served => *b"LR",
+        Some(status)
+            if noted == Termination::CLIENT_IN_DATA && is_whole(exchange, status, length) =>
+        {
+            letters(Termination::NORMAL)
+        }
+        _ => letters(noted),
     }
 }
 
-const fn failed(failure: ErrorKind) -> &'static str {
-    match failure {
-        ErrorKind::ClientGone => "CR",
-        ErrorKind::ClientTimeout => "cR",
-        ErrorKind::BadRequest
-        | ErrorKind::Misdirected
-        | ErrorKind::NotImplemented
-        | ErrorKind::HeadTooLarge
-        | ErrorKind::NoRouter => "PR",
-        ErrorKind::QueueFull => "SQ",
-        ErrorKind::QueueTimeout => "sQ",
-        ErrorKind::NoServer | ErrorKind::Connect => "SC",
-        ErrorKind::ConnectTimeout => "sC",
-        ErrorKind::ConnectionLost => "SH",
-        ErrorKind::ResponseTimeout => "sH",
-        ErrorKind::BadResponse => "PH",
-        ErrorKind::Internal => "IH",
-    }
-}
-
-/// There was no response at all.
-fn given_up(exchange: &Exchange) -> &'static str {
-    if std::thread::panicking() {
-        "IH"
-    } else if exchange.queued_since.get().is_some() {
-        "CQ"
-    } else if exchange.server.borrow().is_some() {
-        "CH"
-    } else {
-        "CR"
-    }
+fn letters(termination: Termination) -> [u8; 2] {
+    let text = termination.as_str().as_bytes();
+    text.try_into().unwrap_or(*b"--")
 }
 
 /// Whether nothing was left to send of a body whose end nobody took.
-fn is_whole(exchange: &Exchange, status: StatusCode) -> bool {
+fn is_whole(exchange: &Exchange, status: StatusCode, length: Option<u64>) -> bool {
     let has_none = matches!(
         status,
         StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
-    has_none
-        || exchange.method == Method::HEAD
-        || exchange.response_length.get() == Some(exchange.response_bytes.get())
+    has_none || exchange.method == Method::HEAD || length == Some(exchange.response_bytes.get())
 }
 
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
-    use std::time::Instant;
 
     use super::*;
-    use crate::http::testing;
+    use crate::http::{ErrorKind, testing};
 
     fn exchange(method: &str) -> Rc<Exchange> {
         let exchange = testing::request(method, "/").exchange;
@@ -88,57 +58,63 @@ mod tests {
         exchange
     }
 
+    fn state(exchange: &Exchange, length: Option<u64>) -> String {
+        String::from_utf8(termination(exchange, length).to_vec()).unwrap()
+    }
+
     #[test]
-    fn every_failure_has_haproxys_letters() {
-        let states = ErrorKind::ALL.map(|failure| {
+    fn a_failure_is_what_it_was() {
+        let rows = [
+            (ErrorKind::QueueTimeout, "sQ"),
+            (ErrorKind::QueueFull, "SQ"),
+            (ErrorKind::NoServer, "SC"),
+            (ErrorKind::ConnectTimeout, "sC"),
+            (ErrorKind::ConnectionLost, "SH"),
+            (ErrorKind::ResponseTimeout, "sH"),
+            (ErrorKind::BadResponse, "PH"),
+            (ErrorKind::NoRouter, "PR"),
+        ];
+        for (failure, expected) in rows {
             let exchange = exchange("GET");
             exchange.status.set(Some(StatusCode::BAD_GATEWAY));
             exchange.failure.set(Some(failure));
-            termination(&exchange)
-        });
-        assert_eq!(
-            states,
-            [
-                "PR", "PR", "PR", "PR", "CR", "cR", "PR", "SC", "SQ", "sQ", "SC", "sC", "SH", "sH",
-                "PH", "IH"
-            ]
-        );
+            exchange.termination.set(Termination::of(failure));
+            assert_eq!(state(&exchange, None), expected);
+        }
     }
 
     #[test]
     fn a_client_that_leaves_is_seen_where_it_was() {
         let waiting = exchange("GET");
-        waiting.queued_since.set(Some(Instant::now()));
-        assert_eq!(termination(&waiting), "CQ");
-        assert_eq!(termination(&exchange("GET")), "CH");
-        assert_eq!(termination(&testing::request("GET", "/").exchange), "CR");
+        waiting.enter_queue();
+        assert_eq!(state(&waiting, None), "CQ");
+        waiting.leave_queue();
+        assert_eq!(state(&waiting, None), "CH");
+        assert_eq!(state(&exchange("GET"), None), "CH");
+        let early = testing::request("GET", "/").exchange;
+        assert_eq!(state(&early, None), "CR");
     }
 
     #[test]
     fn bodies_end_well_or_on_one_side() {
+        const CUT: Termination = Termination::CLIENT_IN_DATA;
         let rows = [
-            ("GET", 200, Ending::Whole, None, "--"),
-            ("GET", 500, Ending::Whole, None, "--"),
-            ("GET", 200, Ending::Broken, Some(9), "SD"),
-            ("GET", 200, Ending::Open, None, "CD"),
-            ("GET", 200, Ending::Open, Some(9), "CD"),
-            // All of it was sent, and nobody asked for the end.
-            ("GET", 200, Ending::Open, Some(5), "--"),
-            ("HEAD", 200, Ending::Open, Some(9), "--"),
-            ("GET", 304, Ending::Open, Some(9), "--"),
-            ("GET", 101, Ending::Open, None, "--"),
+            ("GET", 200, Termination::NORMAL, None, "--"),
+            ("GET", 200, Termination::SERVER_IN_DATA, Some(9), "SD"),
+            ("GET", 200, CUT, None, "CD"),
+            ("GET", 200, CUT, Some(9), "CD"),
+            ("GET", 200, CUT, Some(5), "--"),
+            ("HEAD", 200, CUT, Some(9), "--"),
+            ("GET", 304, CUT, Some(9), "--"),
+            ("GET", 101, CUT, None, "--"),
         ];
-        for (method, status, ending, length, expected) in rows {
+        for (method, status, noted, length, expected) in rows {
             let exchange = exchange(method);
             exchange.status.set(StatusCode::from_u16(status).ok());
-            exchange.ending.set(ending);
-            exchange.response_length.set(length);
+            exchange.termination.set(noted);
             exchange.response_bytes.set(5);
-            assert_eq!(
-                termination(&exchange),
-                expected,
-                "{method} {status} {ending:?}"
-            );
+            let state = state(&exchange, length);
+            assert_eq!(state, expected, "{method} {status} {noted}");
         }
     }
 
@@ -146,6 +122,6 @@ mod tests {
     fn an_answer_of_our_own_is_no_servers() {
         let exchange = testing::request("GET", "/").exchange;
         exchange.status.set(Some(StatusCode::FOUND));
-        assert_eq!(termination(&exchange), "LR");
+        assert_eq!(state(&exchange, None), "LR");
     }
 }

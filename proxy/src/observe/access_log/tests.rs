@@ -40,7 +40,7 @@ fn entry() -> Entry {
         }),
         retries: 0,
         queue_wait: Duration::from_millis(9),
-        termination: "--",
+        termination: *b"--",
         request_headers: Vec::new(),
         origin_headers: Vec::new(),
         downstream_headers: Vec::new(),

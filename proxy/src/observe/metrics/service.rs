@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::registered;
 use super::scope::{Observation, Scope};
+use crate::http::RetryCause;
 
 /// Upper bounds of waits, in seconds: from a server's quick answer to a long queue timeout.
 const WAIT_BUCKETS: [f64; 14] = [
@@ -30,6 +31,7 @@ pub enum QueueRejection {
 #[derive(Debug)]
 pub(super) struct ServiceFamilies {
     retries: Option<IntCounterVec>,
+    causes: IntCounterVec,
     wait: HistogramVec,
     rejected: IntCounterVec,
 }
@@ -46,12 +48,17 @@ impl ServiceFamilies {
             "Time that requests waited for a free server, of those that had to wait",
         )
         .buckets(WAIT_BUCKETS.to_vec());
+        let causes = Opts::new(
+            "tidegate_service_retries_total",
+            "Requests that were sent to a service again, by what had gone wrong",
+        );
         let rejected = Opts::new(
             "tidegate_service_queue_rejected_total",
             "Requests refused because the queue was full, they waited too long, or no server is up",
         );
         Ok(Self {
             retries: retries.transpose()?,
+            causes: registered(registry, IntCounterVec::new(causes, &["service", "cause"])?)?,
             wait: registered(registry, HistogramVec::new(wait, &["service"])?)?,
             rejected: registered(
                 registry,
@@ -75,6 +82,9 @@ impl ServiceFamilies {
             no_server: rejected("no_server"),
             wait_family: self.wait.clone(),
             rejected_family: self.rejected.clone(),
+            causes: RetryCause::ALL
+                .map(|cause| self.causes.with_label_values(&[name, cause.name()])),
+            causes_family: self.causes.clone(),
             retries_family: self.retries.clone(),
         }
     }
@@ -93,6 +103,8 @@ pub struct ServiceScope {
     wait_family: HistogramVec,
     rejected_family: IntCounterVec,
     retries_family: Option<IntCounterVec>,
+    causes: [IntCounter; RetryCause::ALL.len()],
+    causes_family: IntCounterVec,
 }
 
 impl ServiceScope {
@@ -103,10 +115,17 @@ impl ServiceScope {
         }
     }
 
-    /// Counts how often a request was sent again.
-    pub fn retried(&self, times: u32) {
-        if let Some(retries) = self.retries.as_ref().filter(|_| times > 0) {
+    /// Counts how often a request was sent again, in all and for which causes, in
+    /// the order of [`RetryCause::ALL`].
+    pub fn retried(&self, times: u32, causes: &[u16]) {
+        if times == 0 {
+            return;
+        }
+        if let Some(retries) = &self.retries {
             retries.inc_by(times.into());
+        }
+        for (counter, times) in self.causes.iter().zip(causes) {
+            counter.inc_by((*times).into());
         }
     }
 
@@ -136,6 +155,11 @@ impl ServiceScope {
         let name: &str = &self.name;
         if let Some(retries) = &self.retries_family {
             let _ = retries.remove_label_values(&[name]);
+        }
+        for cause in RetryCause::ALL {
+            let _ = self
+                .causes_family
+                .remove_label_values(&[name, cause.name()]);
         }
         let _ = self.wait_family.remove_label_values(&[name]);
         for reason in ["full", "timeout", "no_server"] {

@@ -58,7 +58,7 @@ fn names_and_labels_are_traefiks() {
     entry_point.record(&one);
     router.record(&one);
     service.record(&one);
-    service.retried(2);
+    service.retried(2, &[0, 2, 0, 0, 0]);
     let text = metrics.render().unwrap();
     let outcome = r#"code="200""#;
     for (level, labels) in [
@@ -91,6 +91,11 @@ fn names_and_labels_are_traefiks() {
     assert_eq!(value(&text, tls), Some(1.0), "{text}");
     let retries = r#"traefik_service_retries_total{service="s@docker"}"#;
     assert_eq!(value(&text, retries), Some(2.0));
+    for (cause, expected) in [("connect", 0.0), ("lost", 2.0), ("status", 0.0)] {
+        let series =
+            format!(r#"tidegate_service_retries_total{{cause="{cause}",service="s@docker"}}"#);
+        assert_eq!(value(&text, &series), Some(expected));
+    }
     assert!(text.contains("process_open_fds"));
 }
 
@@ -107,7 +112,7 @@ fn levels_are_measured_as_configured() {
         .record(&observation(&Method::GET, &[]));
     let service = metrics.service("s");
     service.record(&observation(&Method::GET, &[]));
-    service.retried(1);
+    service.retried(1, &[1, 0, 0, 0, 0]);
     service.rejected(QueueRejection::Full);
     service.waited(Duration::from_millis(7));
     service.waited(Duration::ZERO);
