@@ -6,6 +6,8 @@ mod maxconn {
     mod balance;
     mod limit;
     mod queue;
+    mod seen;
     mod slot;
     mod stage;
+    mod sticky;
 }
