@@ -183,7 +183,9 @@ impl Recorder {
         let is_reached = exchange.service.borrow().is_some();
         if let Some(service) = service.filter(|_| is_reached) {
             service.record(&observation);
-            service.retried(exchange.retries.get(), &exchange.causes.get());
+            if exchange.retries.get() > 0 {
+                service.retried(exchange.retries.get(), &exchange.causes.get());
+            }
             service.waited(exchange.queue_wait.get());
             match exchange.failure.get() {
                 Some(ErrorKind::QueueFull) => service.rejected(QueueRejection::Full),

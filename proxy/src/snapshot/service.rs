@@ -214,10 +214,7 @@ impl Build<'_> {
         server: &Written,
         transport: &Arc<Transport>,
     ) -> Result<Option<ServerSpec<Endpoint>>, String> {
-        let Some(weight) = u32::try_from(server.weight)
-            .ok()
-            .filter(|weight| *weight > 0)
-        else {
+        let Ok(weight) = u32::try_from(server.weight) else {
             return Ok(None);
         };
         let url = ServerUrl::parse(&server.url).map_err(|error| error.to_string())?;

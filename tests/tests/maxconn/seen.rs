@@ -56,9 +56,9 @@ async fn leave(site: &Site, path: &str) -> Talk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_tells_how_requests_that_waited_ended() {
-    const WAIT: Duration = Duration::from_millis(300);
+    const WAIT: Duration = Duration::from_millis(1500);
     let (server, gate) = gated().await;
-    let site = logged(&[&server], "queue: {timeout: 300ms, maxLength: 1}").await;
+    let site = logged(&[&server], "queue: {timeout: 1500ms, maxLength: 1}").await;
     let first = ask(&site, "/first");
     arrived(&server, 1).await;
     let late = ask(&site, "/late");

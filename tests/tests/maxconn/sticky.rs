@@ -175,6 +175,35 @@ async fn bound_and_free_requests_take_their_turns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_weight_keeps_its_clients_and_gets_no_new_ones() {
+    let stays = Scripted::obliging().await.unwrap();
+    let drains = Scripted::obliging().await.unwrap();
+    let site = site(&[stays.address(), drains.address()], "", STICKY).await;
+    let own = cookie_to(&site, &drains).await;
+    let servers = format!(
+        "{{url: \"http://{}\"}}, {{url: \"http://{}\", weight: 0}}",
+        stays.address(),
+        drains.address()
+    );
+    let routes = Routes::default().route("site", "PathPrefix(`/`)", &servers, STICKY);
+    site.write(&routes.text()).unwrap();
+    let draining = eventually(SOON, || async {
+        let labels = format!("url=\"http://{}\"", drains.address());
+        let draining = site.metric("tidegate_server_draining", &labels).await;
+        draining.is_ok_and(|draining| draining > 0.5)
+    });
+    draining.await.unwrap();
+    stays.take();
+    for _ in 0..4 {
+        answer(ask(&site, "/new")).await;
+        let kept = answer(ask_as(&site, &own, "/old")).await;
+        assert_eq!(kept.only("set-cookie"), None);
+    }
+    assert_eq!(paths(&stays), ["/new"; 4]);
+    assert_eq!(paths(&drains), ["/old"; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_cookies_are_no_cookies() {
     let server = Scripted::obliging().await.unwrap();
     let site = site(&[server.address()], "maxconn: 1", STICKY).await;
@@ -186,7 +215,7 @@ async fn hostile_cookies_are_no_cookies() {
         (format!("{NAME}={long}; {good}"), true),
         (many.clone(), false),
         (format!("{many} {good}"), true),
-        (format!("{NAME}"), false),
+        (NAME.to_owned(), false),
         (format!("{NAME}=\"; {NAME}=;;;=;"), false),
         (format!("{NAME}=\u{fffd}; {good}"), true),
     ] {

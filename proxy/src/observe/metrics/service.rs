@@ -118,9 +118,6 @@ impl ServiceScope {
     /// Counts how often a request was sent again, in all and for which causes, in
     /// the order of [`RetryCause::ALL`].
     pub fn retried(&self, times: u32, causes: &[u16]) {
-        if times == 0 {
-            return;
-        }
         if let Some(retries) = &self.retries {
             retries.inc_by(times.into());
         }
