@@ -170,6 +170,7 @@ fn shop_service() -> ServiceView {
             minconn: 2,
             queue: 1,
             requests: 90,
+            ejections: Some(9),
             connections: ConnectionsView {
                 opened: 6,
                 reused: 84,
@@ -271,7 +272,7 @@ async fn raw_data_is_keyed_by_full_name() {
             "queue": { "length": 5, "handed": 20, "withdrawn": 21, "full": 22 },
             "servers": [{
                 "url": "http://10.0.0.2:80", "up": false, "draining": true, "inFlight": 2,
-                "limit": 3, "maxconn": 4, "minconn": 2, "queue": 1, "requests": 90,
+                "limit": 3, "maxconn": 4, "minconn": 2, "queue": 1, "requests": 90, "ejections": 9,
                 "connections": { "opened": 6, "reused": 84, "failed": 7, "idle": 8 }
             }],
         })

@@ -126,6 +126,10 @@ pub struct ServerView {
     pub queue: u32,
     /// Requests that it was given, in all.
     pub requests: u64,
+    /// How often failed requests took it out, in all; absent where nobody judges it
+    /// by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejections: Option<u64>,
     /// Its connections; services that share a server share these.
     pub connections: ConnectionsView,
 }

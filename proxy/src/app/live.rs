@@ -98,10 +98,11 @@ fn sample(service: &Arc<str>, server: &Server) -> ServerSample {
         up: server.is_up(),
         draining: is_draining(server),
         in_flight: server.in_flight(),
-        limit: server.limits().max_in_flight,
+        limit: limit(server),
         maxconn: server.limits().max_in_flight,
         queued: server.queued(),
         requests: server.served_total(),
+        ejections: ejections(server),
         connections: ConnectionSample {
             opened: connections.opened,
             reused: connections.reused,
@@ -109,6 +110,16 @@ fn sample(service: &Arc<str>, server: &Server) -> ServerSample {
             idle: connections.idle,
         },
     }
+}
+
+/// Most requests at a server at once at the moment.
+pub(super) fn limit(server: &Server) -> u32 {
+    server.limits().max_in_flight
+}
+
+/// How often failed requests took a server out. Nobody judges one by them so far.
+pub(super) const fn ejections(_server: &Server) -> Option<u64> {
+    None
 }
 
 /// Whether a server gets no new requests: it is about to stop, or has no weight

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use super::live::is_draining;
+use super::live::{ejections, is_draining, limit};
 use crate::admin::{
     ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
     ServerView, ServiceView, Status,
@@ -103,11 +103,12 @@ fn server(server: &Server) -> ServerView {
         up: server.is_up(),
         draining: is_draining(server),
         in_flight: server.in_flight(),
-        limit: limits.max_in_flight,
+        limit: limit(server),
         maxconn: limits.max_in_flight,
         minconn: limits.min_in_flight,
         queue: server.queued(),
         requests: server.served_total(),
+        ejections: ejections(server),
         connections: ConnectionsView {
             opened: connections.opened,
             reused: connections.reused,

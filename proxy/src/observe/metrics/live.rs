@@ -15,37 +15,37 @@ const SERVER_UP: &str = "traefik_service_server_up";
 const SERVER_LABELS: [&str; 2] = ["service", "url"];
 
 /// Name, help, and where the value is from.
-type Metric = (&'static str, &'static str, fn(&ServerSample) -> u64);
+type Metric = (&'static str, &'static str, fn(&ServerSample) -> Option<u64>);
 
 const SERVER_GAUGES: &[Metric] = &[
-    (SERVER_UP, "Whether a server is up", |it| it.up.into()),
+    (SERVER_UP, "Whether a server is up", |it| Some(it.up.into())),
     (
         "tidegate_server_draining",
         "Whether a server gets no new requests because it is about to go",
-        |it| it.draining.into(),
+        |it| Some(it.draining.into()),
     ),
     ("tidegate_server_in_flight", "Requests at a server", |it| {
-        it.in_flight.into()
+        Some(it.in_flight.into())
     }),
     (
         "tidegate_server_limit",
         "Most requests at a server at once at the moment; 0 means no limit",
-        |it| it.limit.into(),
+        |it| Some(it.limit.into()),
     ),
     (
         "tidegate_server_maxconn",
         "Most requests at a server at once; 0 means no limit",
-        |it| it.maxconn.into(),
+        |it| Some(it.maxconn.into()),
     ),
     (
         "tidegate_server_queue_length",
         "Requests waiting for one very server",
-        |it| it.queued.into(),
+        |it| Some(it.queued.into()),
     ),
     (
         "tidegate_server_connections_idle",
         "Connections to a server that carry no request",
-        |it| it.connections.idle,
+        |it| Some(it.connections.idle),
     ),
 ];
 
@@ -53,22 +53,27 @@ const SERVER_COUNTERS: &[Metric] = &[
     (
         "tidegate_server_requests_total",
         "Requests that were given to a server, those sent again included",
-        |it| it.requests,
+        |it| Some(it.requests),
     ),
     (
         "tidegate_server_connections_opened_total",
         "Connections to a server that were opened",
-        |it| it.connections.opened,
+        |it| Some(it.connections.opened),
     ),
     (
         "tidegate_server_connections_reused_total",
         "Times that an open connection to a server was taken for a further request",
-        |it| it.connections.reused,
+        |it| Some(it.connections.reused),
     ),
     (
         "tidegate_server_connections_failed_total",
         "Connections to a server that could not be opened",
-        |it| it.connections.failed,
+        |it| Some(it.connections.failed),
+    ),
+    (
+        "tidegate_server_ejections_total",
+        "Times that failed requests took a server out of its service",
+        |it| it.ejections,
     ),
 ];
 
@@ -100,22 +105,32 @@ fn servers(samples: &[ServerSample], with_up: bool) -> Result<Vec<MetricFamily>,
     for (name, help, read) in SERVER_GAUGES {
         if with_up || *name != SERVER_UP {
             let gauges = integers(name, help, &SERVER_LABELS)?;
-            for sample in samples {
+            for (sample, value) in values(samples, *read) {
                 let gauge = gauges.with_label_values(&[&*sample.service, &*sample.url]);
-                gauge.set(i64::try_from(read(sample)).unwrap_or(i64::MAX));
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             }
             families.extend(gauges.collect());
         }
     }
     for (name, help, read) in SERVER_COUNTERS {
         let counters = counters(name, help, &SERVER_LABELS)?;
-        for sample in samples {
+        for (sample, value) in values(samples, *read) {
             let counter = counters.with_label_values(&[&*sample.service, &*sample.url]);
-            counter.inc_by(read(sample));
+            counter.inc_by(value);
         }
         families.extend(counters.collect());
     }
     Ok(families)
+}
+
+/// The servers that have a value, with it.
+fn values(
+    samples: &[ServerSample],
+    read: fn(&ServerSample) -> Option<u64>,
+) -> impl Iterator<Item = (&ServerSample, u64)> {
+    samples
+        .iter()
+        .filter_map(move |sample| Some((sample, read(sample)?)))
 }
 
 fn services(samples: &[ServiceSample]) -> Result<Vec<MetricFamily>, Error> {

@@ -38,6 +38,9 @@ pub struct ServerSample {
     pub queued: u32,
     /// Requests that it was given.
     pub requests: u64,
+    /// How often failed requests took it out, since the start; absent where
+    /// nobody judges it by them.
+    pub ejections: Option<u64>,
     /// Its connections.
     pub connections: ConnectionSample,
 }

@@ -248,6 +248,7 @@ impl LiveState for Fixed {
             maxconn: 4,
             queued: 1,
             requests: 50,
+            ejections: Some(9),
             connections: ConnectionSample {
                 opened: 5,
                 reused: 6,
@@ -333,6 +334,7 @@ fn each_server_is_shown() {
         ("tidegate_server_connections_reused_total", 6.0),
         ("tidegate_server_connections_failed_total", 7.0),
         ("tidegate_server_connections_idle", 8.0),
+        ("tidegate_server_ejections_total", 9.0),
     ] {
         let series = format!(r#"{name}{{service="s",url="http://a:1"}}"#);
         assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
