@@ -7,6 +7,8 @@ mod maxconn {
     mod limit;
     mod queue;
     mod retry;
+    mod seen;
     mod slot;
     mod stage;
+    mod sticky;
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::query::{Page, Query};
-use super::view::{MiddlewareView, RouterView, ServerView, ServiceView, Status};
+use super::view::{MiddlewareView, QueueView, RouterView, ServerView, ServiceView, Status};
 use crate::config::dynamic::{ResponseForwarding, Service};
 
 /// An object that the API lists.
@@ -166,7 +166,7 @@ impl Listed for RouterView {
 #[derive(Serialize)]
 struct OwnNumbers<'a> {
     servers: &'a [ServerView],
-    queued: u32,
+    queue: QueueView,
 }
 
 /// A service as Traefik shows it.
@@ -199,7 +199,7 @@ impl ServiceView {
             server_status: servers.map(|it| (&*it.url, state(it))).collect(),
             tidegate: self.config.is_some().then_some(OwnNumbers {
                 servers: &self.servers,
-                queued: self.queued,
+                queue: self.queue,
             }),
         });
         if let Some(Value::Object(balancer)) = object.get_mut("loadBalancer") {

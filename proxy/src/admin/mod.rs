@@ -23,8 +23,8 @@ pub use metrics::PrometheusService;
 pub use noop::NoopService;
 pub use ping::{PingService, Terminating};
 pub use view::{
-    ApiSource, ApiView, CertificateView, MiddlewareView, RouterView, ServerView, ServiceView,
-    Status,
+    ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
+    ServerView, ServiceView, Status,
 };
 
 #[cfg(test)]

@@ -163,11 +163,28 @@ fn shop_service() -> ServiceView {
         servers: vec![ServerView {
             url: url.into(),
             up: false,
+            draining: true,
             in_flight: 2,
+            limit: 3,
             maxconn: 4,
-            queued: 1,
+            minconn: 2,
+            queue: 1,
+            requests: 90,
+            ejections: Some(9),
+            connections: ConnectionsView {
+                opened: 6,
+                reused: 84,
+                failed: 7,
+                idle: 8,
+                open: 10,
+            },
         }],
-        queued: 5,
+        queue: QueueView {
+            length: 5,
+            handed: 20,
+            withdrawn: 21,
+            full: 22,
+        },
         ..ServiceView::default()
     }
 }
@@ -253,9 +270,11 @@ async fn raw_data_is_keyed_by_full_name() {
     assert_eq!(
         service["tidegate"],
         json!({
-            "queued": 5,
+            "queue": { "length": 5, "handed": 20, "withdrawn": 21, "full": 22 },
             "servers": [{
-                "url": "http://10.0.0.2:80", "up": false, "inFlight": 2, "maxconn": 4, "queued": 1
+                "url": "http://10.0.0.2:80", "up": false, "draining": true, "inFlight": 2,
+                "limit": 3, "maxconn": 4, "minconn": 2, "queue": 1, "requests": 90, "ejections": 9,
+                "connections": { "opened": 6, "reused": 84, "failed": 7, "idle": 8, "open": 10 }
             }],
         })
     );

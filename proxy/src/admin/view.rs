@@ -84,8 +84,22 @@ pub struct ServiceView {
     pub errors: Vec<String>,
     /// Its servers as they are now.
     pub servers: Vec<ServerView>,
-    /// Requests that wait for any of its servers.
-    pub queued: u32,
+    /// Its queue as it is now.
+    pub queue: QueueView,
+}
+
+/// A service's queue. Totals count since the service came to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueView {
+    /// Requests that wait, for any server or for a certain one.
+    pub length: u32,
+    /// Slots that went to one who waited.
+    pub handed: u64,
+    /// Requests that left without one: too late, or the client went away.
+    pub withdrawn: u64,
+    /// Requests refused because as many waited as may.
+    pub full: u64,
 }
 
 /// A server of a service.
@@ -96,12 +110,44 @@ pub struct ServerView {
     pub url: Arc<str>,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it gets no new requests, but for those that belong to it if it has
+    /// merely no weight.
+    pub draining: bool,
     /// Requests at the server.
     pub in_flight: u32,
-    /// Most requests at once; 0 means no limit.
+    /// Most requests at once at the moment; 0 means no limit.
+    pub limit: u32,
+    /// Most requests at once as configured; 0 means no limit.
     pub maxconn: u32,
+    /// The least that the limit falls to while the service is idle; 0 means that it
+    /// is fixed.
+    pub minconn: u32,
     /// Requests that wait for this very server.
-    pub queued: u32,
+    pub queue: u32,
+    /// Requests that it was given, in all.
+    pub requests: u64,
+    /// How often failed requests took it out, in all; absent where nobody judges it
+    /// by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejections: Option<u64>,
+    /// Its connections; services that share a server share these.
+    pub connections: ConnectionsView,
+}
+
+/// Connections to a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionsView {
+    /// Opened, in all.
+    pub opened: u64,
+    /// Taken again for a further request, in all.
+    pub reused: u64,
+    /// Not opened, for whatever reason, in all.
+    pub failed: u64,
+    /// Idle now.
+    pub idle: u64,
+    /// All that exist now, tunnels and those that are being opened included.
+    pub open: u64,
 }
 
 /// A middleware.

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::observe::{CertificateSample, LiveState, ProviderSample, ServerSample, ServiceSample};
+use crate::observe::{
+    CertificateSample, ConnectionSample, LiveState, ProviderSample, ServerSample, ServiceSample,
+};
 use crate::provider::ProviderHealth;
-use crate::service::Servers;
+use crate::service::{Server, Servers};
 use crate::snapshot::SnapshotCell;
 
 /// An engine that has not answered for so long can't be reached: it is asked
@@ -37,14 +39,8 @@ impl LiveState for Live {
     fn servers(&self) -> Vec<ServerSample> {
         let mut samples = Vec::new();
         self.each_service(|service, servers| {
-            samples.extend(servers.servers().iter().map(|server| ServerSample {
-                service: Arc::clone(service),
-                url: Arc::clone(server.id()),
-                in_flight: server.in_flight(),
-                maxconn: server.limits().max_in_flight,
-                queued: server.queued(),
-                up: server.is_up(),
-            }));
+            let all = servers.servers();
+            samples.extend(all.iter().map(|server| sample(service, server)));
         });
         samples
     }
@@ -55,6 +51,8 @@ impl LiveState for Live {
             samples.push(ServiceSample {
                 service: Arc::clone(service),
                 queued: u32::try_from(servers.queued()).unwrap_or(u32::MAX),
+                handed: servers.handed_total(),
+                withdrawn: servers.withdrawn_total(),
             });
         });
         samples
@@ -90,6 +88,46 @@ impl LiveState for Live {
         };
         self.providers.iter().map(sample).collect()
     }
+}
+
+fn sample(service: &Arc<str>, server: &Server) -> ServerSample {
+    let connections = server.target().upstream.connections();
+    ServerSample {
+        service: Arc::clone(service),
+        url: Arc::clone(server.id()),
+        up: server.is_up(),
+        draining: is_draining(server),
+        in_flight: server.in_flight(),
+        limit: limit(server),
+        maxconn: server.limits().max_in_flight,
+        queued: server.queued(),
+        requests: server.served_total(),
+        ejections: ejections(server),
+        connections: ConnectionSample {
+            opened: connections.opened,
+            reused: connections.reused,
+            failed: connections.failed,
+            idle: connections.idle,
+            open: connections.open,
+        },
+    }
+}
+
+/// Most requests at a server at once at the moment.
+pub(super) fn limit(server: &Server) -> u32 {
+    server.limit()
+}
+
+/// How often failed requests took a server out, if anybody judges it.
+pub(super) fn ejections(server: &Server) -> Option<u64> {
+    let target = server.target();
+    target.vital.as_ref().map(|vital| vital.ejections_total())
+}
+
+/// Whether a server gets no new requests: it is about to stop, or has no weight
+/// and only those that belong to it.
+pub(super) fn is_draining(server: &Server) -> bool {
+    server.is_draining() || server.weight() == 0
 }
 
 impl fmt::Debug for Live {

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
+use super::live::{ejections, is_draining, limit};
 use crate::admin::{
-    ApiSource, ApiView, CertificateView, MiddlewareView, RouterView, ServerView, ServiceView,
-    Status,
+    ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
+    ServerView, ServiceView, Status,
 };
 use crate::config::dynamic::Router;
-use crate::service::Servers;
+use crate::service::{Server, Servers};
 use crate::snapshot::{self, Report, RouterReport, ServiceReport, Snapshot, SnapshotCell};
 use crate::tls::Certificate;
 
@@ -89,17 +90,41 @@ fn service(report: &ServiceReport) -> ServiceView {
         status: status(report.outcome.status),
         used_by: report.used_by.clone(),
         errors: report.outcome.errors.clone(),
-        servers: servers
-            .iter()
-            .map(|server| ServerView {
-                url: Arc::clone(server.id()),
-                up: server.is_up(),
-                in_flight: server.in_flight(),
-                maxconn: server.limits().max_in_flight,
-                queued: server.queued(),
-            })
-            .collect(),
-        queued: group.map_or(0, |group| u32::try_from(group.queued()).unwrap_or(u32::MAX)),
+        servers: servers.iter().map(|it| server(it)).collect(),
+        queue: group.map_or_else(QueueView::default, |group| queue(group)),
+    }
+}
+
+fn server(server: &Server) -> ServerView {
+    let limits = server.limits();
+    let connections = server.target().upstream.connections();
+    ServerView {
+        url: Arc::clone(server.id()),
+        up: server.is_up(),
+        draining: is_draining(server),
+        in_flight: server.in_flight(),
+        limit: limit(server),
+        maxconn: limits.max_in_flight,
+        minconn: limits.min_in_flight,
+        queue: server.queued(),
+        requests: server.served_total(),
+        ejections: ejections(server),
+        connections: ConnectionsView {
+            opened: connections.opened,
+            reused: connections.reused,
+            failed: connections.failed,
+            idle: connections.idle,
+            open: connections.open,
+        },
+    }
+}
+
+fn queue(servers: &Servers) -> QueueView {
+    QueueView {
+        length: u32::try_from(servers.queued()).unwrap_or(u32::MAX),
+        handed: servers.handed_total(),
+        withdrawn: servers.withdrawn_total(),
+        full: servers.overflowed_total(),
     }
 }
 

@@ -57,6 +57,8 @@ pub const DYNAMIC_EMPTY: &[&str] = &[
     "IpStrategy",
     "Service",
     "ServersTransport",
+    "Sticky",
+    "StickyCookie",
     "Store",
     "TlsOptions",
 ];

@@ -27,7 +27,9 @@ use prometheus::{
 use thiserror::Error;
 
 use self::family::{Families, Level};
-pub use self::sample::{CertificateSample, LiveState, ProviderSample, ServerSample, ServiceSample};
+pub use self::sample::{
+    CertificateSample, ConnectionSample, LiveState, ProviderSample, ServerSample, ServiceSample,
+};
 pub use self::scope::{Observation, Scope};
 use self::service::ServiceFamilies;
 pub use self::service::{QueueRejection, ServiceScope};

@@ -10,10 +10,11 @@ pub mod access_log;
 pub mod log;
 pub mod metrics;
 mod record;
+mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, EntryPointScope, LiveState, Metrics, MetricsError, ProviderSample, Scope,
-    ServerSample, ServiceSample, ServiceScope,
+    CertificateSample, ConnectionSample, EntryPointScope, LiveState, Metrics, MetricsError,
+    ProviderSample, Scope, ServerSample, ServiceSample, ServiceScope,
 };
 pub use record::{Recorder, RouteScopes};

@@ -12,9 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use ::http::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use ::http::{HeaderMap, HeaderName, StatusCode};
+use http_body::Body as _;
 
 use super::access_log::{AccessLog, Entry, Headers, Origin};
 use super::metrics::{EntryPointScope, Metrics, Observation, QueueRejection, Scope, ServiceScope};
+use super::termination::termination;
 use crate::clock;
 use crate::config::dynamic::ObservabilitySwitches;
 use crate::http::{ErrorKind, Exchange, Finish, Observer, Protocol, Response, WantsOrigin};
@@ -118,6 +120,7 @@ impl Recorder {
     /// Records a request that has ended.
     fn finish(&self, exchange: &Exchange) {
         let status = exchange.status.get().unwrap_or_else(given_up);
+        count_abandoned_wait(exchange);
         let now = clock::now().into_std();
         let duration = now.saturating_duration_since(exchange.started);
         let route = exchange.route.take();
@@ -180,11 +183,14 @@ impl Recorder {
         let is_reached = exchange.service.borrow().is_some();
         if let Some(service) = service.filter(|_| is_reached) {
             service.record(&observation);
-            service.retried(exchange.retries.get());
+            if exchange.retries.get() > 0 {
+                service.retried(exchange.retries.get(), &exchange.causes.get());
+            }
             service.waited(exchange.queue_wait.get());
             match exchange.failure.get() {
                 Some(ErrorKind::QueueFull) => service.rejected(QueueRejection::Full),
                 Some(ErrorKind::QueueTimeout) => service.rejected(QueueRejection::Timeout),
+                Some(ErrorKind::NoServer) => service.rejected(QueueRejection::NoServer),
                 _ => {}
             }
         }
@@ -198,6 +204,7 @@ impl Observer for Recorder {
             && let Some(captured) = notes.downcast_mut::<Captured>()
         {
             captured.downstream = log.response_headers(response.headers());
+            captured.length = response.body().size_hint().exact();
         }
     }
 
@@ -234,6 +241,14 @@ fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
+/// A client that left the queue has waited, too.
+fn count_abandoned_wait(exchange: &Exchange) {
+    if let Some(since) = exchange.queued_since.get() {
+        let wait = &exchange.queue_wait;
+        wait.set(wait.get() + since.elapsed());
+    }
+}
+
 /// 499, or 500 if it was not the client that gave the request up.
 fn given_up() -> StatusCode {
     if std::thread::panicking() {
@@ -254,6 +269,8 @@ fn write(
         return;
     }
     let origin_headers = exchange.origin_headers.take();
+    // Before the service's name is taken.
+    let termination = termination(exchange, captured.length);
     let origin = exchange.origin_status.get().map(|status| Origin {
         status,
         duration: exchange.origin_duration.get(),
@@ -281,6 +298,8 @@ fn write(
         response_bytes: exchange.response_bytes.get(),
         origin,
         retries: exchange.retries.get(),
+        queue_wait: exchange.queue_wait.get(),
+        termination,
         request_headers: captured.request,
         origin_headers: origin_headers
             .map(|headers| log.response_headers(&headers))
@@ -298,6 +317,8 @@ struct Captured {
     labels: Vec<HeaderValue>,
     request: Headers,
     downstream: Headers,
+    /// That of the response's body, if it is known.
+    length: Option<u64>,
 }
 
 #[cfg(test)]

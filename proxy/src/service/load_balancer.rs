@@ -21,7 +21,7 @@ use tracing::debug;
 use super::read_ahead::read_ahead;
 use super::retry_on::RetryOn;
 use super::trial::Trial;
-use super::{Endpoint, Servers};
+use super::{Bound, Endpoint, Servers, Sticky};
 use crate::balance::{Acquire, Ask, Rank, Refusal, ServerKey, Slot, Strategy, Waiter};
 use crate::http::{
     Declined, ErrorKind, Exchange, HttpService, ProxyError, Request, Response, ResponseFuture,
@@ -68,12 +68,26 @@ pub struct LoadBalancer(Arc<Core>);
 struct Core {
     settings: LoadBalancerSettings,
     servers: Arc<Servers>,
+    sticky: Option<Sticky>,
 }
 
 impl LoadBalancer {
     /// A load balancer over `servers`, which outlive it.
     pub fn new(settings: LoadBalancerSettings, servers: Arc<Servers>) -> Self {
-        Self(Arc::new(Core { settings, servers }))
+        Self::with_sticky(settings, servers, None)
+    }
+
+    /// The same, which keeps clients at their servers by a cookie.
+    pub fn with_sticky(
+        settings: LoadBalancerSettings,
+        servers: Arc<Servers>,
+        sticky: Option<Sticky>,
+    ) -> Self {
+        Self(Arc::new(Core {
+            settings,
+            servers,
+            sticky,
+        }))
     }
 }
 
@@ -87,8 +101,10 @@ impl Core {
     /// going on.
     async fn forward(&self, request: &mut Request) -> Result<Response, ProxyError> {
         let mut trial = Trial::new(&self.settings.retry_on, self.settings.retries, request);
+        let sticky = self.sticky.as_ref();
+        let bound = sticky.and_then(|sticky| sticky.bound(&request.head.headers));
         loop {
-            let slot = match self.acquire(&request.exchange, &trial.failed) {
+            let slot = match self.acquire(&request.exchange, bound, &trial.failed) {
                 Ok(Acquire::Slot(slot)) => Ok(slot),
                 // Boxed: most requests don't wait.
                 Ok(Acquire::Wait(waiter)) => Box::pin(self.wait(&request.exchange, waiter)).await,
@@ -105,13 +121,16 @@ impl Core {
             let is_timed = self.settings.strategy == Strategy::LeastTime;
             let began = is_timed.then(Instant::now);
             match endpoint.upstream.send(request, trial.reuse).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     request.exchange.note_origin(&answer.response, clock);
                     endpoint.note_answer(answer.response.status());
                     if let Some(began) = began {
                         slot.server().note_time(began.elapsed());
                     }
                     if !trial.rejects(&answer.response, request) {
+                        if let Some(sticky) = sticky {
+                            sticky.mark(answer.response.headers_mut(), slot.server(), bound);
+                        }
                         return Ok(self.deliver(answer, slot));
                     }
                 }
@@ -137,11 +156,13 @@ impl Core {
     fn acquire(
         &self,
         exchange: &Exchange,
+        bound: Option<&Bound>,
         failed: &[ServerKey],
     ) -> Result<Acquire<Endpoint>, Refusal> {
         let arrival = exchange.started.saturating_duration_since(epoch());
         let priority = exchange.priority.get();
         let mut ask = Ask::new(Rank::new(priority.class, arrival, priority.offset));
+        ask.bound = bound.map(Bound::server);
         ask.excluded = failed;
         ask.redispatch = self.settings.redispatch;
         if self.settings.strategy == Strategy::HighestRandomWeight {

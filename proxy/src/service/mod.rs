@@ -7,12 +7,14 @@
 mod load_balancer;
 mod read_ahead;
 mod retry_on;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod trial;
 
 pub use load_balancer::{LoadBalancer, LoadBalancerSettings};
 pub use retry_on::{RetryOn, RetryOnError};
+pub use sticky::{Bound, Sticky};
 
 use std::sync::Arc;
 

@@ -15,7 +15,9 @@ use crate::config::dynamic::{
 };
 use crate::health::{Fault, Rules, Subject, Vital, Ward};
 use crate::http::{Declined, SharedService};
-use crate::service::{Endpoint, LoadBalancer, LoadBalancerSettings, RetryOn, Server, Servers};
+use crate::service::{
+    Endpoint, LoadBalancer, LoadBalancerSettings, RetryOn, Server, Servers, Sticky,
+};
 use crate::upstream::{ServerUrl, Transport};
 
 /// The transport of services that name none.
@@ -206,7 +208,9 @@ impl Build<'_> {
             &specs,
         );
         self.attend(name, &group, ward);
-        let balancer = LoadBalancer::new(obeyed, Arc::clone(&group));
+        let cookie = settings.sticky.as_ref().and_then(|it| it.cookie.as_ref());
+        let sticky = cookie.map(|cookie| Sticky::new(name, cookie, &group.servers()));
+        let balancer = LoadBalancer::with_sticky(obeyed, Arc::clone(&group), sticky);
         Some((Arc::new(balancer), group))
     }
 

@@ -16,7 +16,7 @@ pub use middleware::{
 pub use router::{Domain, ObservabilitySwitches, Router, RouterTls};
 pub use service::{
     Certificate, ForwardingTimeouts, HealthCheck, LoadBalancer, PassiveHealthCheck, Queue,
-    ResponseForwarding, Server, ServerTemplate, ServersTransport, Service, Strategy,
+    ResponseForwarding, Server, ServerTemplate, ServersTransport, Service, StickyCookie, Strategy,
 };
 pub use tls::{CertificateFile, ClientAuth, ClientAuthType, Store, TlsOptions};
 

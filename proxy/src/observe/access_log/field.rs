@@ -20,6 +20,7 @@ pub(super) enum Field {
     OriginDuration,
     OriginStatus,
     Overhead,
+    QueueDuration,
     RequestAddr,
     RequestContentSize,
     RequestCount,
@@ -36,13 +37,15 @@ pub(super) enum Field {
     ServiceUrl,
     StartLocal,
     StartUtc,
+    Termination,
     TlsCipher,
     TlsClientSubject,
     TlsVersion,
 }
 
-/// Every field with Traefik's name for it, in the order of the names.
-pub(super) const FIELDS: [(Field, &str); 32] = [
+/// Every field with Traefik's name for it, in the order of the names. Two are
+/// Tidegate's own: `QueueDuration` and `Termination`.
+pub(super) const FIELDS: [(Field, &str); 34] = [
     (Field::ClientAddr, "ClientAddr"),
     (Field::ClientHost, "ClientHost"),
     (Field::ClientPort, "ClientPort"),
@@ -55,6 +58,7 @@ pub(super) const FIELDS: [(Field, &str); 32] = [
     (Field::OriginDuration, "OriginDuration"),
     (Field::OriginStatus, "OriginStatus"),
     (Field::Overhead, "Overhead"),
+    (Field::QueueDuration, "QueueDuration"),
     (Field::RequestAddr, "RequestAddr"),
     (Field::RequestContentSize, "RequestContentSize"),
     (Field::RequestCount, "RequestCount"),
@@ -74,6 +78,7 @@ pub(super) const FIELDS: [(Field, &str); 32] = [
     (Field::TlsCipher, "TLSCipher"),
     (Field::TlsClientSubject, "TLSClientSubject"),
     (Field::TlsVersion, "TLSVersion"),
+    (Field::Termination, "Termination"),
     (Field::EntryPointName, "entryPointName"),
 ];
 

@@ -39,6 +39,8 @@ fn entry() -> Entry {
             bytes: 10,
         }),
         retries: 0,
+        queue_wait: Duration::from_millis(9),
+        termination: *b"--",
         request_headers: Vec::new(),
         origin_headers: Vec::new(),
         downstream_headers: Vec::new(),
@@ -118,6 +120,7 @@ fn json_has_traefiks_keys() {
         "ClientUsername": "-", "DownstreamContentSize": 5, "DownstreamStatus": 200,
         "Duration": 42_000_000, "GzipRatio": 2, "OriginContentSize": 10,
         "OriginDuration": 40_000_000, "OriginStatus": 200, "Overhead": 2_000_000,
+        "QueueDuration": 9_000_000, "Termination": "--",
         "RequestAddr": "example.com:8443", "RequestContentSize": 3, "RequestCount": 7,
         "RequestHost": "example.com", "RequestMethod": "GET", "RequestPath": "/a?b=c",
         "RequestPort": "8443", "RequestProtocol": "HTTP/1.1", "RequestScheme": "https",
@@ -142,6 +145,7 @@ fn what_a_request_has_not_is_left_out() {
     let mut entry = entry();
     entry.origin = None;
     entry.router = None;
+    entry.service = None;
     entry.host = HeaderValue::from_static("");
     entry.keep_query = false;
     let value = json(&entry);
@@ -151,6 +155,7 @@ fn what_a_request_has_not_is_left_out() {
         "OriginStatus",
         "GzipRatio",
         "RouterName",
+        "QueueDuration",
         "RequestHost",
         "TLSVersion",
     ] {

@@ -4,10 +4,83 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Error, GaugeVec, IntCounter, IntGaugeVec, Opts};
+use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
 use super::sample::{CertificateSample, LiveState, ProviderSample, ServerSample, ServiceSample};
 use super::unix_seconds;
+
+/// One of Traefik's own metrics, shown with the other ones of services.
+const SERVER_UP: &str = "traefik_service_server_up";
+
+const SERVER_LABELS: [&str; 2] = ["service", "url"];
+
+/// Name, help, and where the value is from.
+type Metric = (&'static str, &'static str, fn(&ServerSample) -> Option<u64>);
+
+const SERVER_GAUGES: &[Metric] = &[
+    (SERVER_UP, "Whether a server is up", |it| Some(it.up.into())),
+    (
+        "tidegate_server_draining",
+        "Whether a server gets no new requests because it is about to go",
+        |it| Some(it.draining.into()),
+    ),
+    ("tidegate_server_in_flight", "Requests at a server", |it| {
+        Some(it.in_flight.into())
+    }),
+    (
+        "tidegate_server_limit",
+        "Most requests at a server at once at the moment; 0 means no limit",
+        |it| Some(it.limit.into()),
+    ),
+    (
+        "tidegate_server_maxconn",
+        "Most requests at a server at once; 0 means no limit",
+        |it| Some(it.maxconn.into()),
+    ),
+    (
+        "tidegate_server_queue_length",
+        "Requests waiting for one very server",
+        |it| Some(it.queued.into()),
+    ),
+    (
+        "tidegate_server_connections_idle",
+        "Connections to a server that carry no request",
+        |it| Some(it.connections.idle),
+    ),
+    (
+        "tidegate_server_connections_open",
+        "Connections to a server, idle ones included",
+        |it| Some(it.connections.open),
+    ),
+];
+
+const SERVER_COUNTERS: &[Metric] = &[
+    (
+        "tidegate_server_requests_total",
+        "Requests that were given to a server, those sent again included",
+        |it| Some(it.requests),
+    ),
+    (
+        "tidegate_server_connections_opened_total",
+        "Connections to a server that were opened",
+        |it| Some(it.connections.opened),
+    ),
+    (
+        "tidegate_server_connections_reused_total",
+        "Times that an open connection to a server was taken for a further request",
+        |it| Some(it.connections.reused),
+    ),
+    (
+        "tidegate_server_connections_failed_total",
+        "Connections to a server that could not be opened",
+        |it| Some(it.connections.failed),
+    ),
+    (
+        "tidegate_server_ejections_total",
+        "Times that failed requests took a server out of its service",
+        |it| it.ejections,
+    ),
+];
 
 /// Everything that `live` says now. Whether servers are up is one of Traefik's
 /// service metrics and shown only `with_services`.
@@ -33,48 +106,64 @@ pub(super) fn dropped_lines(dropped: &AtomicU64) -> Result<Vec<MetricFamily>, Er
 }
 
 fn servers(samples: &[ServerSample], with_up: bool) -> Result<Vec<MetricFamily>, Error> {
-    let labels = ["service", "url"];
-    let up = integers(
-        "traefik_service_server_up",
-        "Whether a server is up",
-        &labels,
-    )?;
-    let in_flight = integers("tidegate_server_in_flight", "Requests at a server", &labels)?;
-    let maxconn = integers(
-        "tidegate_server_maxconn",
-        "Most requests at a server at once; 0 means no limit",
-        &labels,
-    )?;
-    let queued = integers(
-        "tidegate_server_queue_length",
-        "Requests waiting for one very server",
-        &labels,
-    )?;
-    for sample in samples {
-        let labels = [&*sample.service, &*sample.url];
-        let set = |gauges: &IntGaugeVec, value: u32| {
-            gauges.with_label_values(&labels).set(value.into());
-        };
-        set(&up, sample.up.into());
-        set(&in_flight, sample.in_flight);
-        set(&maxconn, sample.maxconn);
-        set(&queued, sample.queued);
+    let mut families = Vec::new();
+    for (name, help, read) in SERVER_GAUGES {
+        if with_up || *name != SERVER_UP {
+            let gauges = integers(name, help, &SERVER_LABELS)?;
+            for (sample, value) in values(samples, *read) {
+                let gauge = gauges.with_label_values(&[&*sample.service, &*sample.url]);
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+            families.extend(gauges.collect());
+        }
     }
-    let up = if with_up { up.collect() } else { Vec::new() };
-    Ok([up, in_flight.collect(), maxconn.collect(), queued.collect()].concat())
+    for (name, help, read) in SERVER_COUNTERS {
+        let counters = counters(name, help, &SERVER_LABELS)?;
+        for (sample, value) in values(samples, *read) {
+            let counter = counters.with_label_values(&[&*sample.service, &*sample.url]);
+            counter.inc_by(value);
+        }
+        families.extend(counters.collect());
+    }
+    Ok(families)
+}
+
+/// The servers that have a value, with it.
+fn values(
+    samples: &[ServerSample],
+    read: fn(&ServerSample) -> Option<u64>,
+) -> impl Iterator<Item = (&ServerSample, u64)> {
+    samples
+        .iter()
+        .filter_map(move |sample| Some((sample, read(sample)?)))
 }
 
 fn services(samples: &[ServiceSample]) -> Result<Vec<MetricFamily>, Error> {
+    let labels = ["service"];
     let queued = integers(
         "tidegate_service_queue_length",
-        "Requests waiting for any server of a service",
-        &["service"],
+        "Requests waiting at a service, for any of its servers or for a certain one",
+        &labels,
+    )?;
+    let handed = counters(
+        "tidegate_service_queue_handed_total",
+        "Slots that were handed to a request that waited",
+        &labels,
+    )?;
+    let withdrawn = counters(
+        "tidegate_service_queue_withdrawn_total",
+        "Requests that left the queue unserved: they waited too long, or the client went away",
+        &labels,
     )?;
     for sample in samples {
-        let gauge = queued.with_label_values(&[&*sample.service]);
-        gauge.set(sample.queued.into());
+        let labels = [&*sample.service];
+        queued.with_label_values(&labels).set(sample.queued.into());
+        handed.with_label_values(&labels).inc_by(sample.handed);
+        withdrawn
+            .with_label_values(&labels)
+            .inc_by(sample.withdrawn);
     }
-    Ok(queued.collect())
+    Ok([queued.collect(), handed.collect(), withdrawn.collect()].concat())
 }
 
 fn certificates(samples: &[CertificateSample]) -> Result<Vec<MetricFamily>, Error> {
@@ -115,6 +204,10 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
 
 fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
     IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
 }
 
 fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {

@@ -24,14 +24,40 @@ pub struct ServerSample {
     pub service: Arc<str>,
     /// The server's URL.
     pub url: Arc<str>,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether it gets no new requests because it is about to go.
+    pub draining: bool,
     /// Requests at the server.
     pub in_flight: u32,
-    /// Most requests at once; 0 means no limit.
+    /// Most requests at once at the moment; 0 means no limit.
+    pub limit: u32,
+    /// Most requests at once as configured; 0 means no limit.
     pub maxconn: u32,
     /// Requests that wait for this very server.
     pub queued: u32,
-    /// Whether it is up.
-    pub up: bool,
+    /// Requests that it was given.
+    pub requests: u64,
+    /// How often failed requests took it out, since the start; absent where
+    /// nobody judges it by them.
+    pub ejections: Option<u64>,
+    /// Its connections.
+    pub connections: ConnectionSample,
+}
+
+/// Connections to a server. Services that share a server share these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionSample {
+    /// Opened since the start.
+    pub opened: u64,
+    /// Taken again for a further request, since the start.
+    pub reused: u64,
+    /// Not opened, for whatever reason, since the start.
+    pub failed: u64,
+    /// Idle now.
+    pub idle: u64,
+    /// All that exist now, tunnels and those that are being opened included.
+    pub open: u64,
 }
 
 /// A service as it is now.
@@ -39,8 +65,12 @@ pub struct ServerSample {
 pub struct ServiceSample {
     /// The service's full name.
     pub service: Arc<str>,
-    /// Requests that wait for any of its servers.
+    /// Requests that wait, for any of its servers or for a certain one.
     pub queued: u32,
+    /// Slots that went to one who waited, since the start.
+    pub handed: u64,
+    /// Requests that left the queue without one, since the start.
+    pub withdrawn: u64,
 }
 
 /// A certificate that is served.

@@ -58,7 +58,7 @@ fn names_and_labels_are_traefiks() {
     entry_point.record(&one);
     router.record(&one);
     service.record(&one);
-    service.retried(2);
+    service.retried(2, &[0, 2, 0, 0, 0]);
     let text = metrics.render().unwrap();
     let outcome = r#"code="200""#;
     for (level, labels) in [
@@ -91,6 +91,11 @@ fn names_and_labels_are_traefiks() {
     assert_eq!(value(&text, tls), Some(1.0), "{text}");
     let retries = r#"traefik_service_retries_total{service="s@docker"}"#;
     assert_eq!(value(&text, retries), Some(2.0));
+    for (cause, expected) in [("connect", 0.0), ("lost", 2.0), ("status", 0.0)] {
+        let series =
+            format!(r#"tidegate_service_retries_total{{cause="{cause}",service="s@docker"}}"#);
+        assert_eq!(value(&text, &series), Some(expected));
+    }
     assert!(text.contains("process_open_fds"));
 }
 
@@ -107,7 +112,7 @@ fn levels_are_measured_as_configured() {
         .record(&observation(&Method::GET, &[]));
     let service = metrics.service("s");
     service.record(&observation(&Method::GET, &[]));
-    service.retried(1);
+    service.retried(1, &[1, 0, 0, 0, 0]);
     service.rejected(QueueRejection::Full);
     service.waited(Duration::from_millis(7));
     service.waited(Duration::ZERO);
@@ -236,10 +241,21 @@ impl LiveState for Fixed {
         vec![ServerSample {
             service: "s".into(),
             url: "http://a:1".into(),
+            up: true,
+            draining: true,
             in_flight: 2,
+            limit: 3,
             maxconn: 4,
             queued: 1,
-            up: true,
+            requests: 50,
+            ejections: Some(9),
+            connections: ConnectionSample {
+                opened: 5,
+                reused: 6,
+                failed: 7,
+                idle: 8,
+                open: 10,
+            },
         }]
     }
 
@@ -247,6 +263,8 @@ impl LiveState for Fixed {
         vec![ServiceSample {
             service: "s".into(),
             queued: 3,
+            handed: 20,
+            withdrawn: 21,
         }]
     }
 
@@ -276,23 +294,12 @@ fn live_state_is_read_at_each_scrape() {
     metrics.worker_panicked();
     let text = metrics.render().unwrap();
     let rows = [
-        (
-            r#"traefik_service_server_up{service="s",url="http://a:1"}"#,
-            1.0,
-        ),
-        (
-            r#"tidegate_server_in_flight{service="s",url="http://a:1"}"#,
-            2.0,
-        ),
-        (
-            r#"tidegate_server_maxconn{service="s",url="http://a:1"}"#,
-            4.0,
-        ),
-        (
-            r#"tidegate_server_queue_length{service="s",url="http://a:1"}"#,
-            1.0,
-        ),
         (r#"tidegate_service_queue_length{service="s"}"#, 3.0),
+        (r#"tidegate_service_queue_handed_total{service="s"}"#, 20.0),
+        (
+            r#"tidegate_service_queue_withdrawn_total{service="s"}"#,
+            21.0,
+        ),
         (
             r#"traefik_tls_certs_not_after{cn="example.com",sans="a,b",serial="17"}"#,
             1.8e9,
@@ -308,5 +315,30 @@ fn live_state_is_read_at_each_scrape() {
     ];
     for (series, expected) in rows {
         assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn each_server_is_shown() {
+    let metrics = metrics(&Prometheus::default());
+    metrics.attach(Arc::new(Fixed));
+    let text = metrics.render().unwrap();
+    for (name, expected) in [
+        ("traefik_service_server_up", 1.0),
+        ("tidegate_server_draining", 1.0),
+        ("tidegate_server_in_flight", 2.0),
+        ("tidegate_server_limit", 3.0),
+        ("tidegate_server_maxconn", 4.0),
+        ("tidegate_server_queue_length", 1.0),
+        ("tidegate_server_requests_total", 50.0),
+        ("tidegate_server_connections_opened_total", 5.0),
+        ("tidegate_server_connections_reused_total", 6.0),
+        ("tidegate_server_connections_failed_total", 7.0),
+        ("tidegate_server_connections_idle", 8.0),
+        ("tidegate_server_connections_open", 10.0),
+        ("tidegate_server_ejections_total", 9.0),
+    ] {
+        let series = format!(r#"{name}{{service="s",url="http://a:1"}}"#);
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
     }
 }

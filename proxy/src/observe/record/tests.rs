@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::config::startup::{self, AccessLogFormat, Prometheus};
-use crate::http::{Body, ConnectionInfo};
+use crate::http::{Body, ConnectionInfo, RetryCause};
 
 struct Harness {
     metrics: Metrics,
@@ -181,6 +181,7 @@ fn refusals_of_the_queue_are_counted() {
     for (kind, reason) in [
         (ErrorKind::QueueFull, "full"),
         (ErrorKind::QueueTimeout, "timeout"),
+        (ErrorKind::NoServer, "no_server"),
     ] {
         let harness = Harness::new(ObservabilitySwitches::default());
         harness.route();
@@ -193,6 +194,35 @@ fn refusals_of_the_queue_are_counted() {
         let waits = "tidegate_service_queue_wait_seconds_count{service=\"s\"}";
         assert_eq!(harness.value(waits), 1.0);
     }
+}
+
+#[test]
+fn who_leaves_the_queue_has_waited() {
+    let harness = Harness::new(ObservabilitySwitches::default());
+    harness.route();
+    let finish = harness.start();
+    harness.exchange.enter_queue();
+    drop(finish);
+    assert_eq!(harness.at_service(499), 1.0);
+    let waits = "tidegate_service_queue_wait_seconds_count{service=\"s\"}";
+    assert_eq!(harness.value(waits), 1.0);
+}
+
+#[test]
+fn retries_are_counted_by_cause() {
+    let harness = Harness::new(ObservabilitySwitches::default());
+    harness.route();
+    harness.exchange.note_retry(RetryCause::Connect);
+    harness.exchange.note_retry(RetryCause::Status);
+    harness.exchange.note_retry(RetryCause::Status);
+    drop(harness.start().track(response(200, Body::empty())));
+    let retries = |cause: &str| {
+        let labels = format!("{{cause=\"{cause}\",service=\"s\"}}");
+        harness.value(&format!("tidegate_service_retries_total{labels}"))
+    };
+    assert_eq!(["connect", "lost", "status"].map(retries), [1.0, 0.0, 2.0]);
+    let all = "traefik_service_retries_total{service=\"s\"}";
+    assert_eq!(harness.value(all), 3.0);
 }
 
 #[test]
@@ -211,8 +241,8 @@ fn switches_and_internal_services_are_left_out() {
     assert_eq!(harness.at_entry_point(200), 0.0);
 }
 
-#[test]
-fn the_access_log_gets_the_whole_story() {
+/// A file for the access log, and the settings that lead there.
+fn log_file() -> (std::path::PathBuf, startup::AccessLog) {
     let path = std::env::temp_dir().join(format!("tidegate-record-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let config = startup::AccessLog {
@@ -227,6 +257,12 @@ fn the_access_log_gets_the_whole_story() {
         }),
         ..startup::AccessLog::default()
     };
+    (path, config)
+}
+
+#[test]
+fn the_access_log_gets_the_whole_story() {
+    let (path, config) = log_file();
     let log = Arc::new(AccessLog::start(&config).unwrap());
     let recorder = Arc::new(Recorder::new(
         "web",
@@ -248,14 +284,25 @@ fn the_access_log_gets_the_whole_story() {
     let seen = HeaderValue::from_static("seen");
     answer.headers_mut().insert("x-down", seen);
     drop(finish.track(answer));
+    let leaver = self::exchange();
+    *leaver.service.borrow_mut() = Some("s".into());
+    let finish = recorder.start(&leaver, &HeaderMap::new());
+    leaver.enter_queue();
+    drop(finish);
     let silent = exchange_of(&recorder);
     internal().enter(&silent);
     drop(silent);
     assert!(log.close(Duration::from_secs(10)));
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let [value, left] = &lines[..] else {
+        panic!("{text}");
+    };
+    assert_eq!(left["Termination"], "CQ");
+    assert!(left["QueueDuration"].as_u64().unwrap() > 0);
+    assert_eq!(value["Termination"], "LR");
     assert_eq!(value["ClientHost"], "198.51.100.7");
     assert_eq!(value["ClientUsername"], "ann");
     assert_eq!(value["OriginStatus"], 201);

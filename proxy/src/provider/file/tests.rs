@@ -142,7 +142,7 @@ http:
     s:
       loadBalancer:
         servers: [{url: \"http://a\", weight: 2}]
-        sticky: {cookie: {name: c, secure: true}}
+      mirroring: {service: t, maxBodySize: 1}
 tcp:
   routers:
     t: {rule: HostSNI(`*`), service: t}
@@ -156,8 +156,8 @@ tcp:
             "a.yml:4: http.routers.a.b.observability.tracing: not supported yet",
             "a.yml:6: http.middlewares.zip.compress.encodings: not supported yet",
             "a.yml:6: http.middlewares.zip.compress.minResponseBodyBytes: not supported yet",
-            "a.yml:11: http.services.s.loadBalancer.sticky.cookie.name: not supported yet",
-            "a.yml:11: http.services.s.loadBalancer.sticky.cookie.secure: not supported yet",
+            "a.yml:11: http.services.s.mirroring.service: not supported yet",
+            "a.yml:11: http.services.s.mirroring.maxBodySize: not supported yet",
         ]
     );
     assert!(!configuration.http.routers["a.b"].is_broken());

@@ -235,10 +235,7 @@ fn one_wrong_key_costs_one_object() {
 fn what_is_not_supported_yet_is_named_and_costs_nothing_else() {
     let configuration = built(&[
         ("traefik.http.services.s.loadbalancer.server.port", "80"),
-        (
-            "traefik.http.services.s.loadbalancer.sticky.cookie.name",
-            "c",
-        ),
+        ("traefik.http.services.s.mirroring.service", "t"),
         ("traefik.udp.services.u.loadbalancer.server.port", "53"),
     ]);
     assert_eq!(
