@@ -8,6 +8,7 @@
 mod control;
 mod live;
 mod parts;
+mod slow_start;
 mod sources;
 mod view;
 
@@ -100,6 +101,8 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
     let cell = Arc::clone(&app.snapshot);
     let (checks, to_check) = watch::channel(Checks::default());
+    let changes = checks.subscribe();
+    tasks.spawn(slow_start::carry_on(Arc::clone(&app.snapshot), changes));
     tasks.spawn(health::run(to_check));
     let (control, applied) = Control::new(builder, cell, app.metrics.clone(), checks);
     tasks.spawn(control.run(merged));

@@ -16,7 +16,8 @@ pub use load_balancer::{LoadBalancer, LoadBalancerSettings};
 pub use retry_on::{RetryOn, RetryOnError};
 pub use sticky::{Bound, Sticky};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use ::http::StatusCode;
 
@@ -54,6 +55,13 @@ impl Endpoint {
     }
 }
 
+/// The time since some moment early in the life of the process, by which slow
+/// starts go.
+pub fn uptime() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
 /// The servers of one service, and the requests that wait for them.
 pub type Servers = Group<Endpoint>;
 
@@ -62,7 +70,7 @@ pub type Server = ServerState<Endpoint>;
 
 impl Subject for Server {
     fn set_up(&self, up: bool) {
-        Self::set_up(self, up);
+        self.set_up_at(up, uptime());
     }
 
     /// A kept-alive connection may hold one of the server's workers as well as a
