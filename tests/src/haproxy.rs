@@ -37,7 +37,7 @@ pub struct Sections {
 impl Sections {
     fn text(&self, web: SocketAddr) -> String {
         let mut text = format!(
-            "global\n  log stdout format raw local0\n  stats socket {SOCKET} level admin\n  nbthread 1\n  \
+            "global\n  log stdout format raw local0\n  stats socket unix@{SOCKET} level admin\n  nbthread 1\n  \
              maxconn 1000\ndefaults\n  mode http\n  log global\n  option httplog\n  timeout client 60s\n  \
              timeout server 60s\n  timeout connect 5s\n"
         );

@@ -24,8 +24,13 @@ enum Like {
     Shown,
 }
 
+/// What was seen of one proxy.
 #[derive(Debug, Default)]
-pub(super) struct Outcome(Vec<Fact>);
+pub(super) struct Outcome {
+    facts: Vec<Fact>,
+    /// Why the scenario could not be played to its end.
+    failure: Option<String>,
+}
 
 impl Outcome {
     /// Something that must be the same.
@@ -49,7 +54,7 @@ impl Outcome {
     }
 
     fn add(&mut self, what: &str, seen: String, like: Like) {
-        self.0.push(Fact {
+        self.facts.push(Fact {
             what: what.to_owned(),
             seen: seen.replace('"', ""),
             like,
@@ -99,19 +104,18 @@ where
         Err(error) => Err(error),
     };
     if let Err(error) = end {
-        // Never the same as the other side's, were that an error too.
-        outcome.fact(&format!("failed for {kind:?}"), format!("{error:#}"));
+        outcome.failure = Some(format!("{kind:?} failed: {error:#}"));
     }
     outcome
 }
 
 /// The table, and whether both sides are alike.
 fn side_by_side(theirs: &Outcome, ours: &Outcome) -> (String, bool) {
-    let mut table = format!("  {:<44} {:<44} {}\n", "", "HAProxy", "Tidegate");
+    let mut table = format!("  {:<34} {:<60} {}\n", "", "HAProxy", "Tidegate");
     let mut same = true;
-    let rows = theirs.0.len().max(ours.0.len());
+    let rows = theirs.facts.len().max(ours.facts.len());
     for row in 0..rows {
-        let (left, right) = (theirs.0.get(row), ours.0.get(row));
+        let (left, right) = (theirs.facts.get(row), ours.facts.get(row));
         let alike = match (left, right) {
             (Some(left), Some(right)) => left.what == right.what && agree(left, right),
             _ => false,
@@ -126,10 +130,17 @@ fn side_by_side(theirs: &Outcome, ours: &Outcome) -> (String, bool) {
         };
         let _ = writeln!(
             table,
-            "{mark} {named:<44} {:<44} {}",
+            "{mark} {named:<34} {:<60} {}",
             cell(left),
             cell(right)
         );
+    }
+    for failure in [theirs, ours]
+        .into_iter()
+        .filter_map(|side| side.failure.as_ref())
+    {
+        let _ = writeln!(table, "! {failure}");
+        same = false;
     }
     (table, same)
 }
@@ -143,11 +154,16 @@ fn what_differs_is_marked() {
         outcome.show("aside", number);
         outcome
     };
+    let failed = || Outcome {
+        failure: Some("no luck".to_owned()),
+        ..Outcome::default()
+    };
     let rows = [
         (outcome(1, "a"), outcome(2, "a"), true),
         (outcome(1, "a"), outcome(3, "a"), false),
         (outcome(1, "a"), outcome(1, "b"), false),
         (Outcome::default(), outcome(1, "a"), false),
+        (failed(), failed(), false),
     ];
     for (theirs, ours, expected) in rows {
         let (table, same) = side_by_side(&theirs, &ours);

@@ -55,10 +55,9 @@ async fn nobody_waits_longer_than_the_time_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_time_limit_the_one_for_connecting_holds() {
-    let plan = one_slot().argument(
-        "timeout connect 600ms",
-        "--serverstransport.forwardingtimeouts.dialtimeout=600ms",
-    );
+    let plan = one_slot()
+        .defaults("timeout connect 600ms")
+        .argument("--serverstransport.forwardingtimeouts.dialtimeout=600ms");
     compare("queue time-out by default", plan, wait_in_vain).await;
 }
 
@@ -92,7 +91,9 @@ async fn a_service_has_a_limit_that_haproxy_has_not() {
 async fn a_client_that_leaves_the_queue_sends_nothing() {
     let plan = one_slot()
         .option("timeout queue 60s", "queue: {timeout: 60s}")
-        .option("option abortonclose", "abortonclose: true");
+        // HAProxy 2.6 must be told at the frontend too.
+        .defaults("option abortonclose")
+        .option("", "abortonclose: true");
     compare("client abort", plan, async |stage, outcome| {
         let first = stage.occupy("/first").await?;
         let leaver = stage.leaver("/leaver").await?;
@@ -117,7 +118,8 @@ async fn a_client_that_leaves_the_queue_sends_nothing() {
 async fn a_client_that_leaves_is_served_where_nobody_looks() {
     let plan = one_slot()
         .option("timeout queue 60s", "queue: {timeout: 60s}")
-        .option("no option abortonclose", "abortonclose: false");
+        .defaults("no option abortonclose")
+        .option("", "abortonclose: false");
     compare("client abort unseen", plan, async |stage, outcome| {
         let first = stage.occupy("/first").await?;
         let leaver = stage.leaver("/leaver").await?;

@@ -67,9 +67,14 @@ impl Plan {
         self
     }
 
-    /// A line of HAProxy's `defaults` and an argument of ours.
-    pub(super) fn argument(mut self, haproxy: &str, tidegate: &'static str) -> Self {
+    /// A line of HAProxy's `defaults`.
+    pub(super) fn defaults(mut self, haproxy: &str) -> Self {
         self.sections.defaults.push(haproxy.to_owned());
+        self
+    }
+
+    /// An argument of ours.
+    pub(super) fn argument(mut self, tidegate: &'static str) -> Self {
         self.arguments.push(tidegate);
         self
     }

@@ -262,6 +262,19 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Waits until so many requests, those of before included, are or have been at
+    /// servers or wait.
+    pub(super) async fn gathered(&self, count: usize) -> anyhow::Result<()> {
+        let there = eventually(SOON, || async {
+            let waiting = self.queue_length().await;
+            waiting.is_ok_and(|waiting| self.came() + waiting == count)
+        });
+        there
+            .await
+            .with_context(|| format!("{} came of {count}", self.came()))?;
+        Ok(())
+    }
+
     /// Waits until so many of those who asked have their answers, and all others
     /// are at a server or wait.
     pub(super) async fn settled(&self, asked: &[Asked], finished: usize) -> anyhow::Result<()> {
@@ -312,10 +325,8 @@ impl<'a> Stage<'a> {
         let state = || {
             let log = haproxy.log();
             let line = log.lines().find(|line| line.contains(&wanted))?;
-            // The state stands between the cookies and the counts of connections.
-            let mut words = line.split(' ').filter(|word| word.len() == 4);
-            let state = words.find(|word| word.ends_with("--") || word.ends_with("NI"));
-            state.map(str::to_owned)
+            // The tenth field of the format `httplog`.
+            line.split(' ').nth(9).map(str::to_owned)
         };
         eventually(SOON, || async { state().is_some() }).await?;
         state().context("it is gone")
