@@ -35,25 +35,25 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Something that must be the same.
     pub(super) fn fact(&mut self, what: &str, seen: impl Debug) {
-        self.add(what, format!("{seen:?}"), Like::Equal);
+        self.add(what, &format!("{seen:?}"), Like::Equal);
     }
 
     /// A list that must be the same.
     pub(super) fn list(&mut self, what: &str, seen: &[String]) {
-        self.add(what, seen.join(" "), Like::Equal);
+        self.add(what, &seen.join(" "), Like::Equal);
     }
 
     /// A number that may differ by `within`.
     pub(super) fn near(&mut self, what: &str, seen: usize, within: usize) {
-        self.add(what, seen.to_string(), Like::Within(within));
+        self.add(what, &seen.to_string(), Like::Within(within));
     }
 
     /// Something to know.
     pub(super) fn show(&mut self, what: &str, seen: impl Debug) {
-        self.add(what, format!("{seen:?}"), Like::Shown);
+        self.add(what, &format!("{seen:?}"), Like::Shown);
     }
 
-    fn add(&mut self, what: &str, seen: String, like: Like) {
+    fn add(&mut self, what: &str, seen: &str, like: Like) {
         self.facts.push(Fact {
             what: what.to_owned(),
             seen: seen.replace('"', ""),

@@ -131,6 +131,7 @@ async fn with_nobody_left_requests_are_refused_until_one_is_back() {
         }
         let new = stage.ask("/new").answer().await?;
         outcome.fact("new", new.status);
+        outcome.fact("how it ended", stage.end_of("/new").await?);
         outcome.fact("at once", new.took.as_secs() == 0);
         stage.release("a", 1);
         outcome.fact("in flight", first.told().await?);

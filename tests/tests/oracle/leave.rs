@@ -38,7 +38,7 @@ async fn wait_in_vain(stage: &Stage<'_>, outcome: &mut Outcome) -> anyhow::Resul
         outcome.fact("when", when(answer.took));
     }
     stage.queued(0).await?;
-    outcome.show("how it ended", stage.termination("/late/1").await?);
+    outcome.fact("how it ended", stage.end_of("/late/1").await?);
     outcome.fact("at the server still", stage.back("a").in_flight());
     stage.release("a", 2);
     outcome.fact("the slot's owner", first.told().await?);
@@ -101,7 +101,7 @@ async fn a_client_that_leaves_the_queue_sends_nothing() {
         let mut asked = stage.enqueue(&["/second"]).await?;
         drop(leaver);
         stage.queued(1).await?;
-        outcome.show("how it ended", stage.termination("/leaver").await?);
+        outcome.fact("how it ended", stage.end_of("/leaver").await?);
         asked.extend(stage.enqueue(&["/third"]).await?);
         stage.release("a", 3);
         outcome.fact("the slot's owner", first.told().await?);

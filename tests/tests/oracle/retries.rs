@@ -31,6 +31,7 @@ async fn one_by_one(stage: &Stage<'_>, outcome: &mut Outcome) -> anyhow::Result<
         let answer = asked.answer().await?;
         outcome.fact(&format!("status of {path}"), answer.status);
         outcome.fact("sent", stage.came() - before);
+        outcome.fact("how it ended", stage.end_of(&path).await?);
         outcome.fact("in less than a second", answer.took.as_secs() == 0);
     }
     outcome.show("where", stage.arrivals());

@@ -9,6 +9,7 @@ use scenarios::eventually;
 use scenarios::haproxy::Haproxy;
 use scenarios::raw::{Message, Talk, exchange};
 use scenarios::site::Site;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::back::{Arrivals, Back, HELLO};
@@ -16,6 +17,10 @@ use super::plan::Plan;
 
 /// How long a condition is waited for.
 const SOON: Duration = Duration::from_secs(10);
+
+/// HAProxy tells arrivals apart by the millisecond. Of two in the same one the
+/// server's own queue goes first.
+const TICK: Duration = Duration::from_millis(5);
 
 const HOST: &str = "a.test";
 
@@ -78,7 +83,9 @@ impl<'a> Stage<'a> {
             Kind::Haproxy => Subject::Haproxy(Haproxy::start(&plan.sections(&backs))?),
             Kind::Tidegate => {
                 let routes = plan.routes(&backs, &[]);
-                Subject::Tidegate(Site::start(&routes, &plan.arguments).await?)
+                let mut arguments = vec!["--accesslog=true", "--accesslog.format=json"];
+                arguments.extend(&plan.arguments);
+                Subject::Tidegate(Site::start(&routes, &arguments).await?)
             }
         };
         Ok(Self {
@@ -156,7 +163,7 @@ impl<'a> Stage<'a> {
     pub(super) async fn enqueue(&self, paths: &[&str]) -> anyhow::Result<Vec<Asked>> {
         let mut asked = Vec::new();
         for path in paths {
-            let before = self.queue_length().await?;
+            let before = self.ticked().await?;
             asked.push(self.ask(path));
             self.queued(before + 1).await.context((*path).to_owned())?;
         }
@@ -165,10 +172,16 @@ impl<'a> Stage<'a> {
 
     /// [`Stage::enqueue`] for a client that belongs to a server.
     pub(super) async fn enqueue_bound(&self, path: &str, cookie: &str) -> anyhow::Result<Asked> {
-        let before = self.queue_length().await?;
+        let before = self.ticked().await?;
         let asked = self.ask_bound(path, cookie);
         self.queued(before + 1).await.context(path.to_owned())?;
         Ok(asked)
+    }
+
+    /// How many wait, once the next one can't seem to come at the same time.
+    async fn ticked(&self) -> anyhow::Result<usize> {
+        tokio::time::sleep(TICK).await;
+        self.queue_length().await
     }
 
     /// Asks and waits until the request has come to a server.
@@ -316,20 +329,15 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// How HAProxy's log says that the request for `path` ended; nothing of ours.
-    pub(super) async fn termination(&self, path: &str) -> anyhow::Result<String> {
-        let Subject::Haproxy(haproxy) = &self.subject else {
-            return Ok("-".to_owned());
+    /// Who ended the request for `path` and when, as the log has it: two letters.
+    pub(super) async fn end_of(&self, path: &str) -> anyhow::Result<String> {
+        let end = || match &self.subject {
+            Subject::Haproxy(haproxy) => their_end(&haproxy.log(), path),
+            Subject::Tidegate(site) => our_end(&site.proxy.log(), path),
         };
-        let wanted = format!("\"GET {path} HTTP/1.1\"");
-        let state = || {
-            let log = haproxy.log();
-            let line = log.lines().find(|line| line.contains(&wanted))?;
-            // The tenth field of the format `httplog`.
-            line.split(' ').nth(9).map(str::to_owned)
-        };
-        eventually(SOON, || async { state().is_some() }).await?;
-        state().context("it is gone")
+        let there = eventually(SOON, || async { end().is_some() }).await;
+        there.with_context(|| format!("the end of {path} is not in the log"))?;
+        end().context("it is gone")
     }
 
     /// Checks that nothing more comes or waits than has been seen.
@@ -341,6 +349,23 @@ impl<'a> Stage<'a> {
         );
         Ok(())
     }
+}
+
+/// HAProxy's format `httplog`.
+fn their_end(log: &str, path: &str) -> Option<String> {
+    let wanted = format!(" {path} HTTP/1.1\"");
+    let line = log.lines().find(|line| line.contains(&wanted))?;
+    let state = line.split(' ').nth(9)?;
+    // Two more letters tell of cookies.
+    state.get(..2).map(str::to_owned)
+}
+
+/// Our access log as JSON.
+fn our_end(log: &str, path: &str) -> Option<String> {
+    let lines = log.lines();
+    let mut records = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let record = records.find(|record| record["RequestPath"] == path)?;
+    record["Termination"].as_str().map(str::to_owned)
 }
 
 fn request(method: &str, path: &str, headers: &str, body: &str) -> String {

@@ -145,7 +145,7 @@ async fn full(title: &str, plan: Plan) {
             "one too many",
             stage.ask_bound("/beyond", &cookies["a"]).told().await?,
         );
-        outcome.show("how it ended", stage.termination("/beyond").await?);
+        outcome.fact("how it ended", stage.end_of("/beyond").await?);
         stage.queued(1).await?;
         stage.release("a", 2);
         outcome.fact("first", first.told().await?);
