@@ -123,12 +123,12 @@ impl Haproxy {
         })
     }
 
-    /// Puts a server of the backend into maintenance.
+    /// Changes a server of the backend by `set server`: `state maint`, `weight 0`.
     ///
     /// # Errors
-    /// There is no such server.
-    pub async fn take_out(&self, server: &str) -> anyhow::Result<()> {
-        let command = format!("set server {BACKEND}/{server} state maint");
+    /// There is no such server or no such setting.
+    pub async fn set(&self, server: &str, setting: &str) -> anyhow::Result<()> {
+        let command = format!("set server {BACKEND}/{server} {setting}");
         let answer = self.command(&command).await?;
         anyhow::ensure!(answer.trim().is_empty(), "{answer}");
         Ok(())

@@ -24,6 +24,10 @@ pub(super) enum Reply {
     Status(u16),
     /// Closes the connection without a word.
     HangUp,
+    /// Something that is not HTTP.
+    Junk,
+    /// Nothing, for as long as the other side likes to wait.
+    Silence,
 }
 
 /// How a server behaves.
@@ -127,7 +131,15 @@ async fn serve(mut peer: Peer, state: Arc<State>) {
             HELLO => Reply::Status(200),
             target => state.reply(target).await,
         };
-        let Reply::Status(status) = reply else { return };
+        let status = match reply {
+            Reply::Status(status) => status,
+            Reply::HangUp => return,
+            Reply::Silence => return peer.linger().await,
+            Reply::Junk => {
+                let _ = peer.say("SSH-2.0-server\r\n\r\n").await;
+                return;
+            }
+        };
         let answer = format!(
             "HTTP/1.1 {status} Answer\r\nContent-Length: 2\r\nX-Server: {}\r\n\r\nok",
             state.name

@@ -3,7 +3,7 @@
 
 use super::back::HELLO;
 use super::compare::compare;
-use super::plan::Plan;
+use super::plan::{Change, Plan};
 use super::stage::Stage;
 
 fn two() -> Plan {
@@ -27,7 +27,7 @@ impl End {
     async fn come(self, stage: &Stage<'_>) -> anyhow::Result<()> {
         match self {
             Self::Sick => stage.back("a").set_healthy(false),
-            Self::TakenOut => stage.take_out("a").await?,
+            Self::TakenOut => stage.change("a", Change::Gone).await?,
         }
         Ok(())
     }
@@ -108,6 +108,32 @@ async fn back(stage: &Stage<'_>, cookie: &str) -> anyhow::Result<()> {
     stage
         .bound_until(cookie, |answer| answer.server.as_deref() == Some("a"))
         .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_weight_zero_gets_no_new_client() {
+    compare("drained", two(), async |stage, outcome| {
+        let cookies = stage.cookies().await?;
+        let first = stage.occupy_bound("/first", &cookies["a"]).await?;
+        stage.change("a", Change::Drained).await?;
+        // In turns one of two in a row would be its.
+        stage
+            .hello_twice(|answer| answer.server.as_deref() == Some("b"))
+            .await?;
+        for n in 0..4 {
+            stage.release("b", 1);
+            let answer = stage.ask(&format!("/{n}")).told().await?;
+            outcome.fact("a new client", answer);
+        }
+        stage.release("a", 1);
+        outcome.fact("in flight", first.told().await?);
+        // There clients that have its cookie stay; for Traefik it is no server.
+        let old = stage.ask_bound(HELLO, &cookies["a"]).answer().await?;
+        outcome.fact("status of an old client", old.status);
+        outcome.show("by", old.server);
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

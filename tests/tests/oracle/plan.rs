@@ -15,6 +15,15 @@ pub(super) struct Server {
     limits: &'static str,
 }
 
+/// What becomes of a server by the operator's hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    /// Out of service: maintenance there, a file without it here.
+    Gone,
+    /// Of weight 0.
+    Drained,
+}
+
 /// Requests under a path, in a class of their own.
 struct Class {
     path: &'static str,
@@ -138,13 +147,19 @@ impl Plan {
         sections
     }
 
-    /// Our file, without the servers in `out`.
-    pub(super) fn routes(&self, backs: &[Back], out: &[&str]) -> Routes {
-        let servers = self.servers.iter().zip(backs);
-        let servers: Vec<_> = servers
-            .filter(|(server, _)| !out.contains(&server.name))
-            .map(|(server, back)| flow(back.address, server.limits))
-            .collect();
+    /// Our file, with a change to a server or none.
+    pub(super) fn routes(&self, backs: &[Back], change: Option<(&str, Change)>) -> Routes {
+        let mut servers = Vec::new();
+        for (server, back) in self.servers.iter().zip(backs) {
+            let change = change.filter(|(name, _)| *name == server.name);
+            servers.extend(match change.map(|(_, change)| change) {
+                None => Some(flow(back.address, server.limits)),
+                Some(Change::Drained) => {
+                    Some(flow(back.address, &format!("{} weight 0", server.limits)))
+                }
+                Some(Change::Gone) => None,
+            });
+        }
         let options = self.options.join(", ");
         let routes =
             Routes::default().route("site", "PathPrefix(`/`)", &servers.join(", "), &options);

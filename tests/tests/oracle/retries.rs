@@ -11,6 +11,9 @@ const ALWAYS_404: &[Reply] = &[Reply::Status(404)];
 const ALWAYS_SILENT: &[Reply] = &[Reply::HangUp];
 const TWICE_503: &[Reply] = &[Reply::Status(503), Reply::Status(503), Reply::Status(200)];
 const TWICE_SILENT: &[Reply] = &[Reply::HangUp, Reply::HangUp, Reply::Status(200)];
+const ONCE_JUNK: &[Reply] = &[Reply::Junk, Reply::Status(200)];
+const ALWAYS_JUNK: &[Reply] = &[Reply::Junk];
+const ONCE_NOTHING: &[Reply] = &[Reply::Silence, Reply::Status(200)];
 
 fn only(manner: Manner) -> Plan {
     Plan::new()
@@ -93,6 +96,46 @@ async fn a_status_in_the_list_is_tried_again_elsewhere() {
         Ok(())
     })
     .await;
+}
+
+/// One that is soon tired of waiting for an answer.
+fn impatient(replies: &'static [Reply]) -> Plan {
+    only(Manner::Replies(replies))
+        .defaults("timeout server 400ms")
+        .argument("--serverstransport.forwardingtimeouts.responseheadertimeout=400ms")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_long_is_an_error() {
+    compare("no answer", impatient(ONCE_NOTHING), one_by_one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_long_is_tried_again() {
+    let plan = impatient(ONCE_NOTHING)
+        .option("retry-on response-timeout", "retryOn: ['response-timeout']")
+        .option("retries 3", "retries: 3");
+    compare("no answer, retried", plan, one_by_one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_is_an_error() {
+    let plan = only(Manner::Replies(ALWAYS_JUNK));
+    compare("junk", plan, async |stage, outcome| {
+        let answer = stage.ask("/").answer().await?;
+        // Ours is Traefik's, 500.
+        outcome.show("status", answer.status);
+        outcome.fact("an error", answer.status >= 500);
+        outcome.fact("sent", stage.came());
+        outcome.fact("how it ended", stage.end_of("/").await?);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_in_the_list_is_tried_again() {
+    again("junk once", "junk-response", 3, ONCE_JUNK).await;
 }
 
 /// Each of these against one server: what `retry-on` says, and its behaviour.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::back::{Arrivals, Back, HELLO};
-use super::plan::Plan;
+use super::plan::{Change, Plan};
 
 /// How long a condition is waited for.
 const SOON: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl<'a> Stage<'a> {
         let subject = match kind {
             Kind::Haproxy => Subject::Haproxy(Haproxy::start(&plan.sections(&backs))?),
             Kind::Tidegate => {
-                let routes = plan.routes(&backs, &[]);
+                let routes = plan.routes(&backs, None);
                 let mut arguments = vec!["--accesslog=true", "--accesslog.format=json"];
                 arguments.extend(&plan.arguments);
                 Subject::Tidegate(Site::start(&routes, &arguments).await?)
@@ -261,6 +261,17 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// The same for two answers in a row.
+    pub(super) async fn hello_twice(&self, wanted: impl Fn(&Answer) -> bool) -> anyhow::Result<()> {
+        let is_wanted = async || {
+            let answer = self.ask(HELLO).answer().await;
+            answer.is_ok_and(|answer| wanted(&answer))
+        };
+        let there = eventually(SOON, || async { is_wanted().await && is_wanted().await });
+        there.await.context("greeted in vain")?;
+        Ok(())
+    }
+
     /// The same by a client that belongs to a server.
     pub(super) async fn bound_until(
         &self,
@@ -321,11 +332,15 @@ impl<'a> Stage<'a> {
         anyhow::bail!("cookies of {:?} only", cookies.keys())
     }
 
-    /// Takes a server out by hand: maintenance there, a file without it here.
-    pub(super) async fn take_out(&self, name: &'static str) -> anyhow::Result<()> {
-        match &self.subject {
-            Subject::Haproxy(haproxy) => haproxy.take_out(name).await,
-            Subject::Tidegate(site) => site.write(&self.plan.routes(&self.backs, &[name]).text()),
+    /// Changes a server by hand.
+    pub(super) async fn change(&self, name: &str, change: Change) -> anyhow::Result<()> {
+        match (&self.subject, change) {
+            (Subject::Haproxy(haproxy), Change::Gone) => haproxy.set(name, "state maint").await,
+            (Subject::Haproxy(haproxy), Change::Drained) => haproxy.set(name, "weight 0").await,
+            (Subject::Tidegate(site), _) => {
+                let routes = self.plan.routes(&self.backs, Some((name, change)));
+                site.write(&routes.text())
+            }
         }
     }
 
