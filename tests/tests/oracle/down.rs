@@ -127,10 +127,9 @@ async fn a_server_of_weight_zero_gets_no_new_client() {
         }
         stage.release("a", 1);
         outcome.fact("in flight", first.told().await?);
-        // There clients that have its cookie stay; for Traefik it is no server.
         let old = stage.ask_bound(HELLO, &cookies["a"]).answer().await?;
         outcome.fact("status of an old client", old.status);
-        outcome.show("by", old.server);
+        outcome.fact("by", old.server);
         Ok(())
     })
     .await;
