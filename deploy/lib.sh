@@ -39,15 +39,15 @@ need_packages() {
 }
 apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2; }
 
-# need_peer PROGRAM PACKAGE: installs it without ever starting it as a service of the system
+# need_peer PROGRAM PACKAGE..: installs it without ever starting it as a service of the system
 need_peer() {
-  local policy=/usr/sbin/policy-rc.d placed=
-  if have "$1"; then return; fi
+  local program=$1 policy=/usr/sbin/policy-rc.d placed=; shift
+  if have "$program"; then return; fi
   if [[ ! -e $policy ]]; then      # invoke-rc.d and systemd's helper ask it; 101 means no
     printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
     placed=$policy
   fi
-  need_packages "$2" || warn "going on without $1"
+  need_packages "$@" || warn "going on without $program"
   if [[ $placed ]]; then as_root rm -f "$placed"; fi
 }
 

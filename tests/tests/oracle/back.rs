@@ -41,7 +41,8 @@ pub(super) enum Manner {
     Absent,
 }
 
-/// What came in, at all servers together: server and target.
+/// What came in, at all servers together: server and target, with `=` and the body
+/// if there is one.
 pub(super) type Arrivals = Arc<Mutex<Vec<(String, String)>>>;
 
 /// What a server's connections share.
@@ -129,7 +130,7 @@ async fn serve(mut peer: Peer, state: Arc<State>) {
             HEALTH if state.healthy.load(Ordering::Relaxed) => Reply::Status(200),
             HEALTH => Reply::Status(503),
             HELLO => Reply::Status(200),
-            target => state.reply(target).await,
+            target => state.reply(target, &request.body).await,
         };
         let status = match reply {
             Reply::Status(status) => status,
@@ -151,8 +152,12 @@ async fn serve(mut peer: Peer, state: Arc<State>) {
 }
 
 impl State {
-    async fn reply(&self, target: &str) -> Reply {
-        let arrival = (self.name.clone(), target.to_owned());
+    async fn reply(&self, target: &str, body: &[u8]) -> Reply {
+        let mut target = target.to_owned();
+        if !body.is_empty() {
+            target = format!("{target}={}", String::from_utf8_lossy(body));
+        }
+        let arrival = (self.name.clone(), target);
         self.arrivals.lock().unwrap().push(arrival);
         let nth = self.came.fetch_add(1, Ordering::Relaxed);
         self.gate.acquire().await.unwrap().forget();

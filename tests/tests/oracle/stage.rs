@@ -397,3 +397,13 @@ fn answer(message: &Message, took: Duration) -> Answer {
         cookie: cookie.map(str::to_owned),
     }
 }
+
+#[test]
+fn both_logs_tell_how_a_request_ended() {
+    let theirs = "127.0.0.1:1 [21/Nov/2026:18:16:43.778] web site/<NOSRV> 0/301/-1/-1/301 -1 0 - - CQ-- \
+                  2/2/1/0/0 0/1 \"GET /x HTTP/1.1\"\n";
+    let ours = "Listening\n{\"RequestPath\":\"/x\",\"Termination\":\"CQ\"}\n";
+    assert_eq!(their_end(theirs, "/x").as_deref(), Some("CQ"));
+    assert_eq!(our_end(ours, "/x").as_deref(), Some("CQ"));
+    assert_eq!((their_end(theirs, "/"), our_end(ours, "/")), (None, None));
+}
