@@ -39,6 +39,18 @@ need_packages() {
 }
 apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2; }
 
+# need_peer PROGRAM PACKAGE..: installs it without ever starting it as a service of the system
+need_peer() {
+  local program=$1 policy=/usr/sbin/policy-rc.d placed=; shift
+  if have "$program"; then return; fi
+  if [[ ! -e $policy ]]; then      # invoke-rc.d and systemd's helper ask it; 101 means no
+    printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
+    placed=$policy
+  fi
+  need_packages "$@" || warn "going on without $program"
+  if [[ $placed ]]; then as_root rm -f "$placed"; fi
+}
+
 # ---- Rust -------------------------------------------------------------------------------------------------
 
 wanted_rust() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }

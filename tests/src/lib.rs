@@ -5,11 +5,13 @@
 //! - [`process`]: the built proxy binary as a child process.
 //! - [`client`]: a plain HTTP/1.1 client that hides nothing.
 //! - [`site`]: the proxy with routes from a file, [`raw`]: bytes as they are.
+//! - [`haproxy`]: the peer whose queues ours are compared with.
 //! - [`ports`], [`eventually()`]: free ports, and waiting without sleeping.
 
 pub mod client;
 pub mod demo;
 mod eventually;
+pub mod haproxy;
 pub mod lab;
 pub mod ports;
 pub mod process;

@@ -54,6 +54,17 @@ impl Routes {
         self
     }
 
+    /// One more router to a service that is there already, with the router's
+    /// other options in YAML's flow style.
+    #[must_use]
+    pub fn router(mut self, name: &str, rule: &str, service: &str, options: &str) -> Self {
+        let _ = writeln!(
+            self.routers,
+            "    {name}: {{rule: '{rule}', service: {service}, {options}}}"
+        );
+        self
+    }
+
     /// More lines at the top level of the file.
     #[must_use]
     pub fn with(mut self, lines: &str) -> Self {
