@@ -489,8 +489,12 @@ mod tests {
         }
     }
 
-    /// What a client is told by either way: the terms, and the lines.
-    fn told(text: &str) -> [Option<(String, bool, Option<Duration>, Vec<String>)>; 2] {
+    /// Status and framing, whether the connection may be used again, and for how
+    /// long; and the lines.
+    type Told = (String, bool, Option<Duration>, Vec<String>);
+
+    /// What a client is told by either way.
+    fn told(text: &str) -> [Option<Told>; 2] {
         let mut map = HeaderMap::new();
         let apart = parse(text.as_bytes(), &mut map).ok().flatten();
         let mut lines = ServerLines::new();
