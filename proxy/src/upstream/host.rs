@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::address::Scheme;
 use super::http1::Connection;
 use super::http2::{Dial, Multiplexed};
+use super::patience::Survival;
 use super::place;
 use super::pool::SWEEP_EVERY;
 use super::shared::Shared;
@@ -28,8 +29,8 @@ pub(super) struct Host {
     pub(super) idle: Vec<Idle>,
     /// When connections of this server are better closed, as of the last sweep.
     pub(super) retire_after: Option<Duration>,
-    /// Idle time that connections were seen to survive since the last sweep.
-    pub(super) survived: Duration,
+    /// What connections were seen to survive since the last sweep.
+    pub(super) survived: Survival,
     pub(super) multiplexed: Vec<Rc<Multiplexed>>,
     pub(super) dial: Option<Rc<Dial>>,
 }
@@ -58,7 +59,7 @@ impl Host {
             shared: Arc::clone(shared),
             idle: Vec::new(),
             retire_after: None,
-            survived: Duration::ZERO,
+            survived: Survival::default(),
             multiplexed: Vec::new(),
             dial: None,
         }
@@ -83,10 +84,10 @@ impl Host {
             if !idle.connection.is_silent(false) {
                 let idle_for = now.saturating_duration_since(idle.since);
                 patience.note_close(idle_for, now);
-                survived = Duration::ZERO;
+                survived = Survival::default();
                 return false;
             }
-            survived += now.saturating_duration_since(idle.seen);
+            survived.add(Survival::of(idle.since, idle.seen, now));
             idle.seen = now;
             !idle.is_over(now, age, self.retire_after)
         });
@@ -104,7 +105,7 @@ impl Host {
                 patience.note_close(idle_for, now);
                 return false;
             }
-            patience.note_alive(now.saturating_duration_since(spare.seen));
+            patience.note_alive(Survival::of(spare.since, spare.seen, now));
             spare.seen = now;
             !spare.is_over(now, age) && retire_after.is_none_or(|limit| idle_for < limit)
         }));

@@ -232,7 +232,7 @@ async fn connect(shared: &Arc<Shared>, waiting: &Dial) -> Result<(), ProxyError>
     // It may turn out to speak HTTP/1.1 only.
     let place = match shared.url.scheme() {
         Scheme::H2c => None,
-        _ => Some(match place::obtain(shared).await? {
+        _ => Some(match place::obtain(shared, false).await? {
             Grant::Place(place) => place,
             Grant::Spare(spare) => spare.into_place(),
         }),

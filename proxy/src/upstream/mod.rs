@@ -258,12 +258,16 @@ impl Upstream {
                 Opened::Multiplexed => None,
             });
         }
-        let place = match place::obtain(shared).await? {
+        let reach = if is_fresh {
+            Some(Duration::ZERO)
+        } else {
+            self.reach(request)
+        };
+        let place = match place::obtain(shared, !is_fresh && reach.is_some()).await? {
             Grant::Place(place) => place,
-            Grant::Spare(spare) if is_fresh => spare.into_place(),
-            Grant::Spare(spare) => match pool::revive(spare, self.reach(request)) {
+            Grant::Spare(spare) => match pool::revive(spare, reach) {
                 Ok(connection) => return Ok(Some(Carrier::Http1(connection))),
-                Err(place) => place,
+                Err(left) => left.vacate().await,
             },
         };
         let dialed = dial::dial(shared, true).await;

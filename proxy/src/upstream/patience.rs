@@ -31,22 +31,50 @@ const MEMORY: Duration = Duration::from_secs(600);
 /// Part of the least age at which the server has closed, after which we close.
 const RETIRE_PERCENT: u32 = 80;
 
+/// What idle connections were seen to survive.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Survival {
+    /// Idle time since each of them was last looked at, all together.
+    total: Duration,
+    /// The greatest age among them.
+    oldest: Duration,
+}
+
+impl Survival {
+    /// That of one connection, idle since one moment and last looked at in another.
+    pub(super) fn of(since: Instant, seen: Instant, now: Instant) -> Self {
+        Self {
+            total: now.saturating_duration_since(seen),
+            oldest: now.saturating_duration_since(since),
+        }
+    }
+
+    /// Adds that of others.
+    pub(super) fn add(&mut self, other: Self) {
+        self.total += other.total;
+        self.oldest = self.oldest.max(other.oldest);
+    }
+}
+
 /// What is known of a server's habit of closing idle connections.
 ///
-/// Trust is earned by idle time survived. A server whose limit is shorter than
-/// [`SURE_IDLE`] shows a young close on the first connection that is left alone,
-/// so it never earns any. One that closes at random, at a rate of `r` for each
+/// Trust is earned by idle time survived, and reaches half as far as a connection
+/// was seen to survive: a server with a short limit shows a young close on the
+/// first connection that is left alone for so long. One that closes at random, at a rate of `r` for each
 /// second of an idle connection, survives ten such seconds without a young close
 /// with a probability of `e^-10r` only; so where trust is given `r` is small, and
 /// the risk of a request is `r` times the moment in which its bytes and the
 /// server's close can cross. The first young close then ends the trust for a
-/// minute at least. Whoever is not trusted gets such requests on new connections;
-/// its idle ones serve the others, which can be repeated.
+/// minute at least. Whoever is not trusted gets such requests on new connections,
+/// each in the place of an idle one.
 #[derive(Debug)]
 pub(super) struct Patience {
     start: Instant,
     /// Microseconds of idle time survived since the last young close.
     survived: AtomicU64,
+    /// The greatest age at which a connection was found alive since then, in
+    /// microseconds.
+    oldest: AtomicU64,
     /// When that was, in milliseconds from one up; 0 if never.
     young_at: AtomicU64,
     /// Whether the server has announced a limit that is long enough.
@@ -62,6 +90,7 @@ impl Patience {
         Self {
             start: Instant::now(),
             survived: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
             young_at: AtomicU64::new(0),
             is_announced: AtomicBool::new(false),
             least: AtomicU64::new(u64::MAX),
@@ -74,12 +103,16 @@ impl Patience {
         u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Idle connections were found alive; `idle_for` is what all of them have
-    /// survived since they were last looked at.
-    pub(super) fn note_alive(&self, idle_for: Duration) {
+    /// Idle connections were found alive.
+    pub(super) fn note_alive(&self, found: Survival) {
         // Enough is enough: no writes for a server that is trusted.
-        if !idle_for.is_zero() && !self.has_proved_itself() {
-            self.survived.fetch_add(micros(idle_for), Ordering::Relaxed);
+        if !found.total.is_zero() && !self.has_proved_itself() {
+            let total = micros(found.total);
+            self.survived.fetch_add(total, Ordering::Relaxed);
+        }
+        let oldest = micros(found.oldest.min(YOUNG));
+        if oldest > self.oldest.load(Ordering::Relaxed) {
+            self.oldest.fetch_max(oldest, Ordering::Relaxed);
         }
     }
 
@@ -89,6 +122,7 @@ impl Patience {
         if idle_for < YOUNG {
             self.young_at.store(at, Ordering::Relaxed);
             self.survived.store(0, Ordering::Relaxed);
+            self.oldest.store(0, Ordering::Relaxed);
             self.least.store(u64::MAX, Ordering::Relaxed);
         } else if !self.bears_a_grudge(now) {
             let age = micros(idle_for);
@@ -112,13 +146,12 @@ impl Patience {
     /// How long a connection may have been idle for a request that must not be
     /// sent twice. Nothing if the server is not trusted.
     pub(super) fn sure(&self, now: Instant) -> Duration {
-        let is_trusted = if self.young_at.load(Ordering::Relaxed) == 0 {
-            self.is_announced.load(Ordering::Relaxed) || self.has_proved_itself()
-        } else {
-            self.has_proved_itself() && !self.bears_a_grudge(now)
-        };
-        if is_trusted {
+        let is_innocent = self.young_at.load(Ordering::Relaxed) == 0;
+        if is_innocent && self.is_announced.load(Ordering::Relaxed) {
             SURE_IDLE
+        } else if self.has_proved_itself() && (is_innocent || !self.bears_a_grudge(now)) {
+            let oldest = self.oldest.load(Ordering::Relaxed);
+            SURE_IDLE.min(Duration::from_micros(oldest) / 2)
         } else {
             Duration::ZERO
         }
@@ -171,22 +204,46 @@ mod tests {
         })
     }
 
+    /// So many seconds, by connections of up to two seconds.
+    fn survived(seconds: u64) -> Survival {
+        Survival {
+            total: SECOND * u32::try_from(seconds).unwrap(),
+            oldest: SECOND * 2,
+        }
+    }
+
+    #[test]
+    fn trust_reaches_half_as_far_as_a_connection_lived() {
+        let (patience, at) = started();
+        let mut found = Survival::default();
+        let moment = Duration::from_millis(4);
+        for _ in 0..3_000 {
+            found.add(Survival::of(at(0), at(0), at(0) + moment));
+        }
+        patience.note_alive(found);
+        assert_eq!(patience.sure(at(20)), moment / 2);
+        patience.note_alive(Survival::of(at(20), at(20), at(21)));
+        assert_eq!(patience.sure(at(21)), SECOND / 2);
+        patience.note_alive(Survival::of(at(20), at(21), at(29)));
+        assert_eq!(patience.sure(at(29)), SURE_IDLE);
+    }
+
     #[test]
     fn trust_is_earned_by_idle_time_survived() {
         let (patience, at) = started();
         assert_eq!(patience.sure(at(0)), Duration::ZERO);
-        patience.note_alive(SECOND * 9);
+        patience.note_alive(survived(9));
         assert_eq!(patience.sure(at(900)), Duration::ZERO);
-        patience.note_alive(SECOND);
+        patience.note_alive(survived(1));
         assert_eq!(patience.sure(at(900)), SURE_IDLE);
     }
 
     #[test]
     fn a_young_close_takes_trust_away_for_a_minute_and_until_it_is_earned_anew() {
         let (patience, at) = started();
-        patience.note_alive(SECOND * 10);
+        patience.note_alive(survived(10));
         patience.note_close(Duration::from_millis(1900), at(5));
-        patience.note_alive(SECOND * 10);
+        patience.note_alive(survived(10));
         assert_eq!(patience.sure(at(64)), Duration::ZERO);
         assert_eq!(patience.sure(at(65)), SURE_IDLE);
         patience.note_close(Duration::from_millis(5), at(66));
@@ -196,7 +253,7 @@ mod tests {
     #[test]
     fn an_old_close_does_not_shake_trust() {
         let (patience, at) = started();
-        patience.note_alive(SECOND * 10);
+        patience.note_alive(survived(10));
         patience.note_close(SECOND * 2, at(5));
         assert_eq!(patience.sure(at(5)), SURE_IDLE);
     }

@@ -235,16 +235,18 @@ pub(super) fn offer(mut spare: Spare) {
     }
 }
 
-/// Waits until a connection may be opened, or somebody leaves one. An idle
-/// connection that this request has not taken is closed for it.
-pub(super) async fn obtain(shared: &Arc<Shared>) -> Result<Grant, ProxyError> {
+/// Waits until a connection may be opened, or somebody leaves one. Where all
+/// places are taken, an idle connection that this request has not taken is closed
+/// for it; with `replaces` everywhere, so that such requests pile none up.
+pub(super) async fn obtain(shared: &Arc<Shared>, replaces: bool) -> Result<Grant, ProxyError> {
     if let Some(place) = Place::take(shared) {
+        if replaces {
+            drop(pool::evict(shared));
+        }
         return Ok(Grant::Place(place));
     }
-    if pool::evict(shared)
-        && let Some(place) = Place::take(shared)
-    {
-        return Ok(Grant::Place(place));
+    if let Some(connection) = pool::evict(shared) {
+        return Ok(Grant::Place(connection.part().await));
     }
     let (sender, receiver) = oneshot::channel();
     let mut ticket = Ticket(receiver);

@@ -23,6 +23,7 @@ use super::address::Scheme;
 use super::host::{Host, Idle};
 use super::http1::Connection;
 use super::mailbox::Mailbox;
+use super::patience::Survival;
 use super::place::{self, Place};
 use super::shared::Shared;
 use super::spare::Spare;
@@ -98,7 +99,7 @@ pub(super) fn take(shared: &Arc<Shared>, reach: Option<Duration>) -> Option<Conn
             return Some(connection);
         }
         shared.patience.note_close(idle_for, now);
-        with_host(shared, |host| host.survived = Duration::ZERO);
+        with_host(shared, |host| host.survived = Survival::default());
     }
 }
 
@@ -117,21 +118,42 @@ fn take_spare(shared: &Shared, now: Instant, reach: Option<Duration>) -> Option<
 }
 
 /// Takes a spare connection up, if it is alive and good for a request with this
-/// `reach`. Else it is closed, and its place is left.
-pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection, Place> {
+/// `reach`; returned if it is not.
+pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection, Left> {
     let now = clock::now();
     let patience = &spare.place.patience;
     let idle_for = now.saturating_duration_since(spare.since);
-    if !is_socket_silent(&spare.socket) {
+    let is_alive = is_socket_silent(&spare.socket);
+    if is_alive {
+        patience.note_alive(Survival::of(spare.since, spare.seen, now));
+    } else {
         patience.note_close(idle_for, now);
-        return Err(spare.into_place());
     }
-    patience.note_alive(now.saturating_duration_since(spare.seen));
     let is_over = spare.is_over(now, spare.place.age());
-    if is_over || reach.is_some_and(|reach| idle_for >= reach) {
-        return Err(spare.into_place());
+    let is_good = is_alive && !is_over && reach.is_none_or(|reach| idle_for < reach);
+    match Connection::take_up(spare, now) {
+        Ok(connection) if is_good => Ok(connection),
+        Ok(connection) => Err(Left::Connection(connection)),
+        Err(place) => Err(Left::Place(place)),
     }
-    Connection::take_up(spare, now)
+}
+
+/// What is left where a connection was to be had.
+pub(super) enum Left {
+    /// One that is of no use.
+    Connection(Connection),
+    /// Only its place.
+    Place(Place),
+}
+
+impl Left {
+    /// The place for a new connection.
+    pub(super) async fn vacate(self) -> Place {
+        match self {
+            Self::Connection(connection) => connection.part().await,
+            Self::Place(place) => place,
+        }
+    }
 }
 
 fn pop(shared: &Arc<Shared>, now: Instant, reach: Option<Duration>) -> Option<Idle> {
@@ -146,19 +168,35 @@ fn pop(shared: &Arc<Shared>, now: Instant, reach: Option<Duration>) -> Option<Id
         if reach.is_some_and(|reach| now.saturating_duration_since(last.since) >= reach) {
             return None;
         }
-        host.survived += now.saturating_duration_since(last.seen);
+        host.survived.add(Survival::of(last.since, last.seen, now));
         host.idle.pop()
     })
 }
 
-/// Closes an idle connection to make place for a new one: the oldest of this
-/// worker, or one that is there for all. False if there is none.
-pub(super) fn evict(shared: &Shared) -> bool {
+/// An idle connection that has to make place for a new one: the oldest of this
+/// worker, or one that is there for all.
+pub(super) fn evict(shared: &Shared) -> Option<Connection> {
+    let now = clock::now();
     let own = POOL.with_borrow_mut(|pool| {
         let host = pool.hosts.get_mut(&shared.id)?;
         (!host.idle.is_empty()).then(|| host.idle.remove(0))
     });
-    own.is_some() || shared.spares.take_first().is_some()
+    let Some(Idle {
+        mut connection,
+        since,
+        seen,
+    }) = own
+    else {
+        return Connection::take_up(shared.spares.take_first()?, now).ok();
+    };
+    connection.wake();
+    let patience = &shared.patience;
+    if connection.is_silent(true) {
+        patience.note_alive(Survival::of(since, seen, now));
+    } else {
+        patience.note_close(now.saturating_duration_since(since), now);
+    }
+    Some(connection)
 }
 
 /// Keeps a connection for later, if it may be kept.

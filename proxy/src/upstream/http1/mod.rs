@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub(super) use self::encode::has_usually_a_body;
 pub(super) use self::exchange::{Lost, exchange};
@@ -27,6 +28,9 @@ use super::place::Place;
 use super::shared::Shared;
 use super::spare::Spare;
 use super::wire::Wire;
+
+/// How long a server may take to close a connection that was closed to it.
+const PARTING: Duration = Duration::from_millis(50);
 
 /// A connection. Dropping it closes it.
 pub(super) struct Connection {
@@ -81,6 +85,21 @@ impl Connection {
             age: self.age,
             place: self.place,
         })
+    }
+
+    /// Ends an idle connection and waits, for a moment, until the server has let go
+    /// of it too, so that it never has more than there are places.
+    pub(super) async fn part(mut self) -> Place {
+        let parting = async {
+            self.wire.shutdown().await?;
+            while self.wire.read(&mut [0; 64]).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        // Whoever does not answer is left all the same.
+        let _ = timeout(PARTING, parting).await;
+        drop(self.wire);
+        self.place.wake();
+        self.place
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -143,7 +143,9 @@ fn a_request_under_way_is_small() {
 
 /// Makes the server one that has never been seen to close a young connection.
 fn trust(upstream: &Upstream) {
-    upstream.shared.patience.note_alive(Duration::from_secs(10));
+    let now = tokio::time::Instant::now();
+    let found = super::patience::Survival::of(now, now, now + Duration::from_secs(10));
+    upstream.shared.patience.note_alive(found);
 }
 
 /// A request that brought no response, if it is as it was.
