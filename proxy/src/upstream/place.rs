@@ -239,14 +239,14 @@ pub(super) fn offer(mut spare: Spare) {
 /// places are taken, an idle connection that this request has not taken is closed
 /// for it; with `replaces` everywhere, so that such requests pile none up.
 pub(super) async fn obtain(shared: &Arc<Shared>, replaces: bool) -> Result<Grant, ProxyError> {
+    if replaces && let Some(connection) = pool::evict(shared) {
+        return Ok(Grant::Place(connection.leave_place().await));
+    }
     if let Some(place) = Place::take(shared) {
-        if replaces {
-            drop(pool::evict(shared));
-        }
         return Ok(Grant::Place(place));
     }
     if let Some(connection) = pool::evict(shared) {
-        return Ok(Grant::Place(connection.part().await));
+        return Ok(Grant::Place(connection.leave_place().await));
     }
     let (sender, receiver) = oneshot::channel();
     let mut ticket = Ticket(receiver);

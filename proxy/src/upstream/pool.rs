@@ -150,7 +150,7 @@ impl Left {
     /// The place for a new connection.
     pub(super) async fn vacate(self) -> Place {
         match self {
-            Self::Connection(connection) => connection.part().await,
+            Self::Connection(connection) => connection.leave_place().await,
             Self::Place(place) => place,
         }
     }

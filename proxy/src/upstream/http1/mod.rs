@@ -87,16 +87,19 @@ impl Connection {
         })
     }
 
-    /// Ends an idle connection and waits, for a moment, until the server has let go
-    /// of it too, so that it never has more than there are places.
-    pub(super) async fn part(mut self) -> Place {
-        let parting = async {
-            self.wire.shutdown().await?;
-            while self.wire.read(&mut [0; 64]).await? > 0 {}
-            std::io::Result::Ok(())
-        };
-        // Whoever does not answer is left all the same.
-        let _ = timeout(PARTING, parting).await;
+    /// Closes an idle connection and leaves its place. If places are limited it
+    /// waits, for a moment, until the server has let go of it too, so that the
+    /// server never has more of them either.
+    pub(super) async fn leave_place(mut self) -> Place {
+        if self.place.places.is_limited() {
+            let parting = async {
+                self.wire.shutdown().await?;
+                while self.wire.read(&mut [0; 64]).await? > 0 {}
+                std::io::Result::Ok(())
+            };
+            // Whoever does not answer is left all the same.
+            let _ = timeout(PARTING, parting).await;
+        }
         drop(self.wire);
         self.place.wake();
         self.place

@@ -1,7 +1,7 @@
 //! Counts the connections at each server while an experiment runs, from the
 //! kernel's table: those count too that no worker has accepted yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
@@ -58,36 +58,48 @@ impl Drop for Witness {
 
 fn watch(ports: &[u16], stop: &AtomicBool) -> u32 {
     let mut most = 0;
-    let mut text = String::new();
     let Ok(mut table) = File::open("/proc/net/tcp") else {
         return 0;
     };
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
-        text.clear();
-        if table.rewind().is_ok() && table.read_to_string(&mut text).is_ok() {
-            most = most.max(greatest(&text, ports));
-        }
+        // Reading takes a while. What is there in two readings was there in between,
+        // all of it at once.
+        let first = connections(&mut table, ports);
+        let second = connections(&mut table, ports);
+        most = most.max(greatest(first.intersection(&second)));
         thread::sleep(PACE.max(start.elapsed() * SHARE));
     }
     most
 }
 
-/// The greatest number of connections that one of these ports has in a table of
-/// proc(5): established ones, and those that only the other side has closed.
-fn greatest(table: &str, ports: &[u16]) -> u32 {
+/// A server's port and the address of whoever is connected to it.
+type Connection = (u16, String);
+
+fn connections(table: &mut File, ports: &[u16]) -> HashSet<Connection> {
+    let mut text = String::new();
+    if table.rewind().is_err() || table.read_to_string(&mut text).is_err() {
+        return HashSet::new();
+    }
+    let lines = text.lines().skip(1);
+    lines.filter_map(|line| connection(line, ports)).collect()
+}
+
+/// The connection in a line of proc(5)'s table, if it is one to these ports that is
+/// established, or that only the other side has closed.
+fn connection(line: &str, ports: &[u16]) -> Option<Connection> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (local, peer, state) = (fields.next()?, fields.next()?, fields.next()?);
+    let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+    let is_open = matches!(state, "01" | "08");
+    (is_open && ports.contains(&port)).then(|| (port, peer.to_owned()))
+}
+
+/// The greatest number of connections that one port has.
+fn greatest<'a>(connections: impl Iterator<Item = &'a Connection>) -> u32 {
     let mut counts = BTreeMap::new();
-    for line in table.lines().skip(1) {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = fields.next().and_then(|local| local.rsplit(':').next());
-        let port = local.and_then(|port| u16::from_str_radix(port, 16).ok());
-        let state = fields.nth(1);
-        if let Some(port) = port
-            && matches!(state, Some("01" | "08"))
-            && ports.contains(&port)
-        {
-            *counts.entry(port).or_insert(0) += 1;
-        }
+    for (port, _) in connections {
+        *counts.entry(port).or_insert(0) += 1;
     }
     counts.into_values().max().unwrap_or(0)
 }
@@ -103,9 +115,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address)).collect();
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        assert_eq!(greatest(&table, &[address.port()]), 3);
-        assert_eq!(greatest(&table, &[]), 0);
+        let mut table = File::open("/proc/net/tcp").unwrap();
+        let found = connections(&mut table, &[address.port()]);
+        assert_eq!(greatest(found.iter()), 3);
+        assert!(connections(&mut table, &[]).is_empty());
         drop(clients);
     }
 }
