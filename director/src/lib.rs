@@ -4,5 +4,5 @@
 //! out the changes that lead from what the kernel holds to what it should hold.
 //! Both are pure. Nothing here talks to a kernel yet.
 
+pub mod ipvs;
 pub mod model;
-pub mod plan;
