@@ -4,6 +4,7 @@
 //! virtual server for a mark that nothing carries is added with the scheduler
 //! and removed again. Called by `controller` before it plans.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use super::{IpvsError, Kernel, Refusal};
@@ -49,8 +50,13 @@ pub async fn is_available(kernel: &impl Kernel, scheduler: &KernelName) -> Resul
 }
 
 /// The wanted scheduler if the kernel has it, or else the first fallback it
-/// has. An error if it has none of them.
-pub async fn choose(kernel: &impl Kernel, wanted: &KernelName) -> Result<Choice, IpvsError> {
+/// has. An error if it has none of them. Those that are `in_use` need no trial:
+/// on a table that serves, nothing is added or removed to find out.
+pub async fn choose(
+    kernel: &impl Kernel,
+    wanted: &KernelName,
+    in_use: &BTreeSet<KernelName>,
+) -> Result<Choice, IpvsError> {
     let fallbacks = FALLBACKS
         .iter()
         .filter_map(|name| KernelName::new(name).ok());
@@ -59,7 +65,7 @@ pub async fn choose(kernel: &impl Kernel, wanted: &KernelName) -> Result<Choice,
         if missing.contains(&scheduler) {
             continue;
         }
-        if is_available(kernel, &scheduler).await? {
+        if in_use.contains(&scheduler) || is_available(kernel, &scheduler).await? {
             let used = scheduler;
             return Ok(Choice { used, missing });
         }
@@ -94,7 +100,9 @@ mod tests {
         ];
         for (has, wanted, used, missing) in rows {
             let kernel = Memory::new().with_schedulers(has.iter().map(|it| name(it)));
-            let choice = choose(&kernel, &name(wanted)).await.unwrap();
+            let choice = choose(&kernel, &name(wanted), &BTreeSet::new())
+                .await
+                .unwrap();
             let missing = missing.iter().map(|it| name(it)).collect();
             let used = name(used);
             assert_eq!(choice, Choice { used, missing });
@@ -114,7 +122,9 @@ mod tests {
     #[tokio::test]
     async fn without_any_scheduler_the_wanted_one_is_named() {
         let kernel = Memory::new().with_schedulers([]);
-        let error = choose(&kernel, &name("mh")).await.unwrap_err();
+        let error = choose(&kernel, &name("mh"), &BTreeSet::new())
+            .await
+            .unwrap_err();
         assert_eq!(error.refusal(), Some(&Refusal::NoScheduler(name("mh"))));
     }
 }

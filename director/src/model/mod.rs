@@ -5,6 +5,8 @@
 //! of what is configured and seen, `plan` compares them, `ipvs` carries them to
 //! the kernel and back.
 
+#[cfg(test)]
+pub(crate) mod chance;
 mod name;
 mod sync;
 mod traffic;
