@@ -9,8 +9,10 @@
 
 mod apply;
 mod report;
+mod sync;
 
 pub use report::{Failure, Report};
+pub use sync::settle_sync;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::wire::WireError;
-use crate::model::{KernelName, SyncRole, VirtualAddress};
+use crate::model::{Family, KernelName, SyncRole, VirtualAddress};
 
 /// What was asked of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,11 +181,25 @@ impl Operation {
                 _ => Refusal::Other(number),
             },
             errno::ERANGE => Refusal::OutOfRange,
-            errno::EAFNOSUPPORT | errno::EAGAIN => Refusal::NoIpv6,
+            errno::EAFNOSUPPORT => Refusal::NoIpv6,
+            errno::EAGAIN if self.is_ipv6() => Refusal::NoIpv6,
             errno::EOPNOTSUPP => Refusal::NotSupported,
             errno::ENOMEM => Refusal::NoMemory,
             errno::ENOPROTOOPT => Refusal::Unloading,
             other => Refusal::Other(other),
+        }
+    }
+
+    fn is_ipv6(&self) -> bool {
+        match self {
+            Self::ReadVirtual(address)
+            | Self::AddVirtual(address, _)
+            | Self::SetVirtual(address, _)
+            | Self::RemoveVirtual(address) => address.family() == Family::V6,
+            Self::AddReal(_, real) | Self::SetReal(_, real) | Self::RemoveReal(_, real) => {
+                real.is_ipv6()
+            }
+            Self::Read | Self::SetTimeouts | Self::StartSync(..) | Self::StopSync(_) => false,
         }
     }
 
@@ -268,11 +282,11 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::model::Family;
 
     #[test]
     fn an_errno_means_what_it_means_there() {
         let mark = VirtualAddress::FirewallMark(Family::V4, NonZeroU32::MIN);
+        let six = VirtualAddress::FirewallMark(Family::V6, NonZeroU32::MIN);
         let mh = KernelName::new("mh").unwrap();
         let eth = KernelName::new("eth9").unwrap();
         let real = ([10, 0, 0, 1], 80).into();
@@ -302,6 +316,8 @@ mod tests {
             (Operation::Read, 1, Refusal::NotPermitted),
             (Operation::Read, 95, Refusal::NotSupported),
             (Operation::AddReal(mark, real), 97, Refusal::NoIpv6),
+            (Operation::AddReal(six, real), 11, Refusal::Other(11)),
+            (Operation::RemoveVirtual(six), 11, Refusal::NoIpv6),
             (Operation::Read, 71, Refusal::Other(71)),
         ];
         for (operation, number, meaning) in rows {

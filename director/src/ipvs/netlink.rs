@@ -87,7 +87,9 @@ impl Netlink {
         };
         match outcome {
             Ok((session, answer)) => {
-                *place = Some(session);
+                if !matches!(answer, Err(Fault::Errno(number)) if may_be_stale(number)) {
+                    *place = Some(session);
+                }
                 answer.map_err(|fault| fault.explain(operation))
             }
             Err(trouble) => Err(trouble.explain(operation)),
@@ -202,6 +204,15 @@ async fn converse<T>(
         }
     }
     Ok((session, decoded))
+}
+
+/// Could this answer come from another or no family, because the module was
+/// loaded again and has another number? A new socket looks for it anew.
+fn may_be_stale(number: i32) -> bool {
+    matches!(
+        number,
+        errno::ENOENT | errno::EOPNOTSUPP | errno::ENOPROTOOPT
+    )
 }
 
 /// The one entry of an answer.
