@@ -20,9 +20,8 @@ pub(super) async fn all(
     report: &mut Report,
 ) -> Result<(), IpvsError> {
     for change in changes {
-        let shall_serve = desired.get(&change.address());
-        if shall_serve.is_some_and(VirtualServer::is_serving) && change.strands(&table) {
-            tracing::warn!(%change, "held back a change that would leave no real server");
+        if is_held_back(&change, desired, &table) {
+            tracing::warn!(%change, "held back a change because another one failed");
             let error = None;
             report.failures.push(Failure { change, error });
             continue;
@@ -42,6 +41,19 @@ pub(super) async fn all(
         }
     }
     Ok(())
+}
+
+/// After a failure: would the change leave a virtual server without real
+/// servers that shall have some, or is there no virtual server to make it in?
+fn is_held_back(change: &Change, desired: &Table, table: &Table) -> bool {
+    let address = change.address();
+    match change {
+        Change::AddReal(..) => !table.contains_key(&address),
+        _ => {
+            let goal = desired.get(&address);
+            goal.is_some_and(VirtualServer::is_serving) && change.strands(table)
+        }
+    }
 }
 
 /// Makes a change, or the one that comes to the same where the list was wrong.

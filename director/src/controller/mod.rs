@@ -17,7 +17,7 @@ pub use sync::settle_sync;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ipvs::{IpvsError, Kernel, scheduler};
+use crate::ipvs::{IpvsError, Kernel, Refusal, scheduler};
 use crate::model::{KernelName, Table, VirtualServer};
 use crate::plan::{Change, Ownership, plan};
 
@@ -60,12 +60,23 @@ impl<K: Kernel> Reconciler<K> {
         self.schedulers.retain(|wanted, used| wanted == used);
     }
 
+    /// A scheduler whose module has gone since it was tried is tried again.
+    fn forget_schedulers(&mut self, report: &Report) {
+        let errors = report.failures.iter().filter_map(|it| it.error.as_ref());
+        for refusal in errors.filter_map(IpvsError::refusal) {
+            if let Refusal::NoScheduler(gone) = refusal {
+                self.schedulers.retain(|_, used| used != gone);
+            }
+        }
+    }
+
     /// What the kernel holds of ours, and of what is desired.
     pub async fn actual(&self, desired: &Table) -> Result<Table, IpvsError> {
         let mut table = Table::new();
         for entry in self.kernel.virtual_servers().await? {
             let address = entry.address;
-            if !desired.contains_key(&address) && !self.ours.owns(&address) {
+            let is_foreign = !desired.contains_key(&address) && !self.ours.owns(&address);
+            if is_foreign || table.contains_key(&address) {
                 continue;
             }
             let reals = self.kernel.real_servers(address).await?;
@@ -111,6 +122,7 @@ impl<K: Kernel> Reconciler<K> {
             }
             let before = report.changes.len();
             apply::all(&self.kernel, desired, actual, changes, &mut report).await?;
+            self.forget_schedulers(&report);
             if report.changes.len() == before {
                 break;
             }

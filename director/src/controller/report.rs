@@ -27,7 +27,8 @@ pub struct Report {
 pub struct Failure {
     /// The change.
     pub change: Change,
-    /// Why not. Nothing if it was held back: it would have left a virtual
-    /// server without a real server, because another change failed before.
+    /// Why not. Nothing if it was held back because another change had failed:
+    /// it would have left a virtual server without a real server, or the
+    /// virtual server was not there to add a real server to.
     pub error: Option<IpvsError>,
 }

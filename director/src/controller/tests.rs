@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::ipvs::{Fault, Memory, Operation, Refusal};
+use crate::ipvs::{Fault, Memory, Operation};
 use crate::model::chance::{VIP, any_table};
 use crate::model::{Forwarding, Protocol, RealServer, Scheduling, SchedulingFlags, VirtualAddress};
 
@@ -220,6 +220,54 @@ async fn a_missing_scheduler_is_replaced_and_reported() {
 }
 
 #[tokio::test]
+async fn a_scheduler_that_goes_is_tried_again() {
+    let one = Table::from([(web(80), server(&[(1, 1)]))]);
+    let two = Table::from([(web(80), server(&[(1, 1)])), (web(81), server(&[(1, 1)]))]);
+    let mut reconciler = Reconciler::new(Memory::new(), ours());
+    reconciler.reconcile(&one).await.unwrap();
+    reconciler.kernel().take_journal();
+    reconciler.kernel().inject(Fault::Refuse(2));
+    let report = reconciler.reconcile(&two).await.unwrap();
+    let errors: Vec<_> = report
+        .failures
+        .iter()
+        .map(|it| it.error.is_some())
+        .collect();
+    // The real server was not even tried.
+    assert_eq!((errors, report.is_settled), (vec![true, false], false));
+    assert_eq!(reconciler.kernel().take_journal(), []);
+    assert!(reconciler.schedulers.is_empty());
+    assert!(reconciler.reconcile(&two).await.unwrap().is_settled);
+}
+
+#[tokio::test]
+async fn what_a_torn_list_lacks_is_set_and_what_is_gone_is_removed() {
+    let before = Table::from([(web(80), server(&[(1, 1), (2, 1), (3, 1)]))]);
+    let desired = Table::from([(web(80), server(&[(2, 1), (3, 5)]))]);
+    let mut reconciler = Reconciler::new(Memory::new(), ours());
+    reconciler.reconcile(&before).await.unwrap();
+    let kernel = reconciler.kernel();
+    kernel.take_journal();
+    // The list of virtual servers, then that of real servers, newest first.
+    kernel.inject(Fault::Repeat);
+    kernel.inject(Fault::Skip);
+    // The answers to adding 3, setting it, and removing 1.
+    kernel.inject(Fault::Refuse(17));
+    kernel.inject(Fault::LoseAnswer);
+    reconciler.reconcile(&desired).await.unwrap_err();
+    reconciler.kernel().inject(Fault::Refuse(2));
+    let report = reconciler.reconcile(&desired).await.unwrap();
+    assert_eq!((report.passes, report.failures.len()), (3, 0));
+    let journal = reconciler.kernel().take_journal();
+    let expected = [
+        Operation::SetReal(web(80), host(3)),
+        Operation::RemoveReal(web(80), host(1)),
+    ];
+    assert_eq!(journal, expected);
+    assert_eq!(held(reconciler.kernel()).await, desired);
+}
+
+#[tokio::test]
 async fn what_stops_everything_is_an_error() {
     let desired = Table::from([(web(80), server(&[(1, 1)]))]);
     let mut reconciler = Reconciler::new(Memory::new().without_permission(), ours());
@@ -260,4 +308,30 @@ async fn a_thousand_virtual_servers_with_fifty_real_servers_each() {
         .map(|it| it.to_string())
         .collect();
     assert!(distinct.len() >= 51_000);
+}
+
+#[tokio::test]
+async fn what_somebody_removed_since_the_list_was_read_is_added() {
+    let table = Table::from([(web(80), server(&[(1, 1)])), (web(81), server(&[(1, 1)]))]);
+    let mut desired = table.clone();
+    let rr = Scheduling::by(name("rr"));
+    desired.get_mut(&web(81)).unwrap().scheduling = rr.clone();
+    let changes = vec![
+        Change::SetReal(web(80), host(1), direct(5)),
+        Change::SetVirtual(web(81), rr),
+        Change::AddReal(web(81), host(1), direct(1)),
+        Change::RemoveVirtual(web(82)),
+    ];
+    let kernel = Memory::new();
+    let mut report = Report::default();
+    let applied = apply::all(&kernel, &desired, table, changes, &mut report);
+    applied.await.unwrap();
+    assert_eq!((report.changes.len(), report.failures.len()), (4, 0));
+    let expected = [
+        Operation::AddVirtual(web(80), name("wlc")),
+        Operation::AddReal(web(80), host(1)),
+        Operation::AddVirtual(web(81), name("rr")),
+        Operation::AddReal(web(81), host(1)),
+    ];
+    assert_eq!(kernel.take_journal(), expected);
 }
