@@ -7,6 +7,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test: what is not as expected fails it, and what it measures is printed"
 )]
 
@@ -189,6 +190,79 @@ async fn a_real_kernel_holds_what_it_is_told() {
     ipvsadm(&format!("-D -t {FOREIGN}"));
 }
 
+/// A table by chance, with little variety, so that most of it is changed in
+/// place from one to the next.
+fn any_table(random: &mut fastrand::Rng) -> Table {
+    let mut table = Table::new();
+    for _ in 0..4 {
+        let address = match random.u8(..5) {
+            0 => mark(Family::V4, 0x7d1e_0001),
+            1 => VirtualAddress::socket(Protocol::Udp, (VIP, 80).into()),
+            _ => vip(random.u16(80..82)),
+        };
+        let mut server = VirtualServer::new(any_scheduling(random));
+        for _ in 0..random.usize(..4) {
+            let real = host(random.u8(1..4), 80);
+            server.real_servers.insert(real, any_real(random));
+        }
+        table.insert(address, server);
+    }
+    table
+}
+
+fn any_scheduling(random: &mut fastrand::Rng) -> Scheduling {
+    let scheduler = ["rr", "wrr", "wlc", "sh", "mh"][random.usize(..5)];
+    let persistence = Persistence {
+        seconds: random.u32(1..3) * 60,
+        prefix: random.u8(30..33),
+    };
+    Scheduling {
+        flags: SchedulingFlags::from_bits(random.u32(..)),
+        persistence: random.bool().then_some(persistence),
+        ..Scheduling::by(name(scheduler))
+    }
+}
+
+fn any_real(random: &mut fastrand::Rng) -> RealServer {
+    let checksum = [Checksum::None, Checksum::Full][random.usize(..2)];
+    let port = random.u16(1..);
+    let forwarding = [
+        Forwarding::DirectRouting,
+        Forwarding::Masquerade,
+        Forwarding::LocalNode,
+        Forwarding::Tunnel(Tunnel::Ipip),
+        Forwarding::Tunnel(Tunnel::Gue { port, checksum }),
+        Forwarding::Tunnel(Tunnel::Gre { checksum }),
+    ];
+    let upper_threshold = random.u32(..3) * 10;
+    RealServer {
+        upper_threshold,
+        lower_threshold: random.u32(..=upper_threshold),
+        ..RealServer::new(forwarding[random.usize(..6)], random.u32(..4))
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_ADMIN and a kernel with IPVS: tests/kernel"]
+async fn any_table_leads_to_any_other_in_a_real_kernel() {
+    let mut reconciler = Reconciler::new(Netlink::connect().await.unwrap(), ours());
+    for seed in 0..60 {
+        let desired = any_table(&mut fastrand::Rng::with_seed(seed));
+        let report = reconciler.reconcile(&desired).await.unwrap();
+        assert!(report.failures.is_empty(), "seed {seed}: {report:#?}");
+        assert!(
+            report.is_settled && report.passes <= 2,
+            "seed {seed}: {report:#?}"
+        );
+        assert_eq!(
+            reconciler.actual(&desired).await.unwrap(),
+            desired,
+            "seed {seed}"
+        );
+    }
+    reconciler.reconcile(&Table::new()).await.unwrap();
+}
+
 /// Somebody edits the table; the next pass puts it right.
 async fn disturb(reconciler: &mut Reconciler<Netlink>, desired: &Table) {
     ipvsadm("-d -t 127.9.0.1:80 -r 127.0.0.1:80");
@@ -324,6 +398,7 @@ async fn times_sync_daemons_and_schedulers_of_a_real_kernel() {
     netlink.start_sync(&backup).await.unwrap();
     let running = netlink.sync_daemons().await.unwrap();
     println!("{running:#?}");
+    assert_eq!(running[0].max_length, Some(1000));
     assert!(running.len() == 2 && master.is_met_by(&running[0]) && backup.is_met_by(&running[1]));
     netlink.stop_sync(SyncRole::Master).await.unwrap();
     netlink.stop_sync(SyncRole::Backup).await.unwrap();

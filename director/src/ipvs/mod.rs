@@ -15,6 +15,7 @@ mod wire;
 pub use error::{IpvsError, Operation, Refusal};
 pub use memory::{Fault, Memory};
 pub use netlink::Netlink;
+pub use wire::WireError;
 
 use std::future::Future;
 use std::net::SocketAddr;

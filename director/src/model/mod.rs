@@ -56,7 +56,7 @@ pub enum Protocol {
 pub struct VirtualServer {
     /// How it spreads connections.
     pub scheduling: Scheduling,
-    /// The real servers, by address.
+    /// The real servers, by address (without scope and flow label, as above).
     pub real_servers: BTreeMap<SocketAddr, RealServer>,
 }
 

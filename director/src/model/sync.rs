@@ -48,7 +48,8 @@ impl SyncDaemon {
         }
     }
 
-    /// Does a running daemon do what this one asks for?
+    /// Does a running daemon do what this one asks for? The length of messages
+    /// is not compared: the kernel moves it to what it can use.
     pub fn is_met_by(&self, running: &Self) -> bool {
         fn met<T: PartialEq + Copy>(wanted: Option<T>, running: Option<T>) -> bool {
             wanted.is_none() || wanted == running
@@ -59,7 +60,6 @@ impl SyncDaemon {
             && met(self.group, running.group)
             && met(self.port, running.port)
             && met(self.ttl, running.ttl)
-            && met(self.max_length, running.max_length)
     }
 }
 
