@@ -1,8 +1,11 @@
 //! Tidegate's director: one virtual address over all proxies, by the kernel's IPVS.
 //!
-//! A thin start. [`model`] says what a virtual server is, and [`plan`] works
-//! out the changes that lead from what the kernel holds to what it should hold.
-//! Both are pure. Nothing here talks to a kernel yet.
+//! [`model`] says what a virtual server is, and [`plan`] works out the changes
+//! that lead from what the kernel holds to what it should hold: both are pure.
+//! [`ipvs`] is the kernel, the real one or one in memory. [`controller`] brings
+//! a kernel to what is desired and keeps it there.
 
+pub mod controller;
+pub mod ipvs;
 pub mod model;
 pub mod plan;

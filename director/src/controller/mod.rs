@@ -1,0 +1,185 @@
+//! Brings the kernel's table to what is desired, and keeps it there.
+//!
+//! [`Reconciler::reconcile`] reads what the kernel holds, has `plan` compare,
+//! makes the changes one by one, and reads again until nothing differs. It
+//! holds no idea of the kernel between two calls, so that whatever others do to
+//! the table is found and put right by the next. The first call adopts what an
+//! earlier director left: there is no other way to begin. Whoever runs it
+//! decides when: on a change of what is desired, and by a timer.
+
+mod apply;
+mod report;
+mod sync;
+
+pub use report::{Failure, Report};
+pub use sync::settle_sync;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ipvs::{IpvsError, Kernel, Refusal, scheduler};
+use crate::model::{KernelName, Table, VirtualServer};
+use crate::plan::{Change, Ownership, plan};
+
+/// How often a call reads, changes and reads again. The kernel's lists may be
+/// torn by others' changes, and what failed may be possible a moment later.
+const PASSES: u32 = 3;
+
+/// Keeps a kernel's table at what is desired.
+#[derive(Debug)]
+pub struct Reconciler<K> {
+    kernel: K,
+    ours: Ownership,
+    /// What to use for each scheduler that was asked for.
+    schedulers: BTreeMap<KernelName, KernelName>,
+}
+
+impl<K: Kernel> Reconciler<K> {
+    /// For this kernel, of whose table only what is `ours` is touched.
+    pub fn new(kernel: K, ours: Ownership) -> Self {
+        Self {
+            kernel,
+            ours,
+            schedulers: BTreeMap::new(),
+        }
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// What is ours.
+    pub fn ownership(&mut self) -> &mut Ownership {
+        &mut self.ours
+    }
+
+    /// Tries the schedulers again that the kernel lacked: a module may be there
+    /// by now.
+    pub fn try_schedulers_again(&mut self) {
+        self.schedulers.retain(|wanted, used| wanted == used);
+    }
+
+    /// A scheduler whose module has gone since it was tried is tried again.
+    fn forget_schedulers(&mut self, report: &Report) {
+        let errors = report.failures.iter().filter_map(|it| it.error.as_ref());
+        for refusal in errors.filter_map(IpvsError::refusal) {
+            if let Refusal::NoScheduler(gone) = refusal {
+                self.schedulers.retain(|_, used| used != gone);
+            }
+        }
+    }
+
+    /// What the kernel holds of ours, and of what is desired.
+    pub async fn actual(&self, desired: &Table) -> Result<Table, IpvsError> {
+        let mut table = Table::new();
+        for entry in self.kernel.virtual_servers().await? {
+            let address = entry.address;
+            let is_foreign = !desired.contains_key(&address) && !self.ours.owns(&address);
+            if is_foreign || table.contains_key(&address) {
+                continue;
+            }
+            let reals = self.kernel.real_servers(address).await?;
+            let reals = reals.into_iter().map(|real| (real.address, real.server));
+            let server = VirtualServer {
+                scheduling: entry.scheduling,
+                real_servers: reals.collect(),
+            };
+            table.insert(address, server);
+        }
+        Ok(table)
+    }
+
+    /// The changes that a call of [`Reconciler::reconcile`] would make now.
+    /// Schedulers that nobody uses yet are tried out; nothing else is changed.
+    pub async fn preview(&mut self, desired: &Table) -> Result<Vec<Change>, IpvsError> {
+        let desired = self.with_schedulers(desired).await?;
+        let actual = self.actual(&desired).await?;
+        Ok(plan(&desired, &actual, &self.ours))
+    }
+
+    /// Reads, compares and changes until the kernel holds what is desired.
+    ///
+    /// An error is one that stops everything (no IPVS, no permission, a socket
+    /// that failed): call again later, nothing is lost. What fails by itself is
+    /// in the report, and is tried again by the next call.
+    pub async fn reconcile(&mut self, desired: &Table) -> Result<Report, IpvsError> {
+        let desired = &self.with_schedulers(desired).await?;
+        self.ours.claim(desired);
+        let mut report = Report {
+            replaced: self.replaced(),
+            ..Report::default()
+        };
+        for _ in 0..PASSES {
+            let actual = self.actual(desired).await?;
+            let changes = plan(desired, &actual, &self.ours);
+            report.passes += 1;
+            report.failures.clear();
+            report.is_settled = changes.is_empty();
+            if report.is_settled {
+                self.ours.release(desired);
+                break;
+            }
+            let before = report.changes.len();
+            apply::all(&self.kernel, desired, actual, changes, &mut report).await?;
+            self.forget_schedulers(&report);
+            if report.changes.len() == before {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    /// The desired table, with a scheduler that the kernel has for each that it
+    /// lacks. Flags that only the missing one understood are left out.
+    async fn with_schedulers<'a>(
+        &mut self,
+        desired: &'a Table,
+    ) -> Result<Cow<'a, Table>, IpvsError> {
+        self.choose_schedulers(desired).await?;
+        if self.schedulers.iter().all(|(wanted, used)| wanted == used) {
+            return Ok(Cow::Borrowed(desired));
+        }
+        let mut table = desired.clone();
+        for server in table.values_mut() {
+            let scheduling = &mut server.scheduling;
+            let used = self.schedulers.get(&scheduling.scheduler);
+            if let Some(used) = used.filter(|used| **used != scheduling.scheduler) {
+                scheduling.scheduler = used.clone();
+                scheduling.flags = scheduling.flags.without_scheduler();
+            }
+        }
+        Ok(Cow::Owned(table))
+    }
+
+    /// Finds out about the schedulers that were not asked for before.
+    async fn choose_schedulers(&mut self, desired: &Table) -> Result<(), IpvsError> {
+        let wanted = desired.values().map(|server| &server.scheduling.scheduler);
+        let fresh = wanted.filter(|wanted| !self.schedulers.contains_key(*wanted));
+        let fresh: BTreeSet<_> = fresh.cloned().collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let present = self.kernel.virtual_servers().await?;
+        let present = present.into_iter();
+        let in_use = present.map(|it| it.scheduling.scheduler).collect();
+        for wanted in fresh {
+            let choice = scheduler::choose(&self.kernel, &wanted, &in_use).await?;
+            if choice.used != wanted {
+                tracing::warn!(%wanted, used = %choice.used, "the kernel lacks a scheduler");
+            }
+            self.schedulers.insert(wanted, choice.used);
+        }
+        Ok(())
+    }
+
+    fn replaced(&self) -> BTreeMap<KernelName, KernelName> {
+        let pairs = self.schedulers.iter();
+        let replaced = pairs.filter(|(wanted, used)| wanted != used);
+        let owned = |(wanted, used): (&KernelName, &KernelName)| (wanted.clone(), used.clone());
+        replaced.map(owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
