@@ -46,6 +46,9 @@ pub enum Event {
         /// Who says so. Our own frames must not be handed over.
         hardware: HardwareAddress,
     },
+    /// What the kernel says about the addresses, on every change of them and
+    /// now and then: all are on the interface, or not.
+    Holding(bool),
     /// The operator wants another machine to be master.
     Yield,
     /// A clean stop.
@@ -63,6 +66,8 @@ pub enum Effect {
     AddAddresses,
     /// Take the virtual addresses off the interface.
     RemoveAddresses,
+    /// Take these off the interface: they are no longer configured.
+    DropAddresses(Vec<IpAddr>),
     /// Send a message from the machine's own address, hop limit 255.
     Send {
         /// To a peer or the group.

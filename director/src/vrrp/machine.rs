@@ -143,7 +143,7 @@ impl VirtualRouter {
                 Discard::UnknownVrid,
             ),
             (source == settings.source, Discard::Own),
-            (settings.priority == OWNER, Discard::Owner),
+            (self.rules_by_right(), Discard::Owner),
             (self.is_stranger(source), Discard::UnknownPeer),
             (self.is_of_another_pace(heard), Discard::Interval),
             (!self.shares_an_address(heard), Discard::Addresses),
@@ -171,11 +171,54 @@ impl VirtualRouter {
             Event::Priority(priority) => self.set_priority(priority),
             Event::Witness => self.witness(),
             Event::Claimed { address, hardware } => self.claimed(address, hardware),
+            Event::Holding(holding) => self.repair(holding),
             Event::Yield => self.leave(Cause::Asked),
             Event::Stop => self.stop(),
         }
         self.fire_timers();
         std::mem::take(&mut self.effects)
+    }
+
+    /// Takes other settings without giving anything away.
+    ///
+    /// A master moves to the new list of addresses in place; a backup follows
+    /// the new times from the next message on.
+    ///
+    /// # Errors
+    /// A [`SettingsError`] when they cannot work or are of another virtual
+    /// router; the old ones stay.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        settings: Settings,
+    ) -> Result<Vec<Effect>, SettingsError> {
+        settings.check()?;
+        let same = settings.vrid == self.settings.vrid
+            && settings.source.is_ipv6() == self.settings.source.is_ipv6();
+        if !same {
+            return Err(SettingsError::Identity);
+        }
+        self.checksum = settings.checksum.unwrap_or(self.checksum);
+        let old = std::mem::replace(&mut self.settings, settings);
+        if matches!(self.phase, Phase::Master(_) | Phase::Leaving(_)) {
+            self.move_addresses(&old.addresses);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.extend(self.handle(now, Event::Timer));
+        Ok(effects)
+    }
+
+    fn move_addresses(&mut self, old: &[IpAddr]) {
+        let new = &self.settings.addresses;
+        let gone = old.iter().filter(|address| !new.contains(address));
+        let gone: Vec<_> = gone.copied().collect();
+        if new.iter().any(|address| !old.contains(address)) {
+            let steps = [Effect::Program, Effect::AddAddresses, Effect::Announce];
+            self.effects.extend(steps);
+        }
+        if !gone.is_empty() {
+            self.effects.push(Effect::DropAddresses(gone));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -299,6 +342,20 @@ impl VirtualRouter {
         self.effects.push(Effect::Entered { state, cause });
     }
 
+    /// Brings the interface back to what the state says.
+    fn repair(&mut self, holding: bool) {
+        match (&mut self.phase, holding) {
+            (Phase::Master(_) | Phase::Leaving(_), false) => {
+                self.effects
+                    .extend([Effect::AddAddresses, Effect::Announce]);
+            }
+            (Phase::Initialize | Phase::Backup(_), true) => {
+                self.effects.push(Effect::RemoveAddresses);
+            }
+            _ => {}
+        }
+    }
+
     fn set_priority(&mut self, priority: u8) {
         if self.settings.priority != OWNER {
             self.settings.priority = priority.clamp(1, OWNER - 1);
@@ -340,6 +397,11 @@ impl VirtualRouter {
             let interval = heard.interval;
             self.alarm(Alarm::IntervalDiffers { source, interval });
         }
+    }
+
+    /// An owner listens to nobody, unless it waits for its successor.
+    fn rules_by_right(&self) -> bool {
+        self.settings.priority == OWNER && !matches!(self.phase, Phase::Leaving(_))
     }
 
     fn is_stranger(&self, source: IpAddr) -> bool {

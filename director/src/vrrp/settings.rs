@@ -32,7 +32,8 @@ pub struct Settings {
     pub version: Version,
     /// How to sum version 3 over IPv4; `None` follows whoever was heard last.
     pub checksum: Option<Checksum>,
-    /// The machine's own address on the interface, of the addresses' family.
+    /// The machine's own address on the interface, of the addresses' family; the
+    /// link-local one for IPv6.
     pub source: IpAddr,
     /// The interface's hardware address.
     pub hardware: HardwareAddress,
@@ -102,6 +103,9 @@ pub enum SettingsError {
         /// The address.
         address: IpAddr,
     },
+    /// Another number or family is another virtual router.
+    #[error("a virtual router keeps its number and its family: stop it and make another")]
+    Identity,
     /// A repeat without a pause.
     #[error("the announcement must not be repeated more often than once per second")]
     Refresh,
@@ -160,7 +164,8 @@ impl Settings {
             Version::V2(_) => (1000, 255_000, "1 s to 255 s in whole seconds for version 2"),
             Version::V3 => (10, 40_950, "10 ms to 40.95 s in steps of 10 ms"),
         };
-        let whole = self.interval.subsec_nanos() % 1_000_000 == 0 && milliseconds % step == 0;
+        let whole = self.interval.subsec_nanos().is_multiple_of(1_000_000)
+            && milliseconds.is_multiple_of(step);
         let allows = whole && (step..=longest).contains(&milliseconds);
         let interval = self.interval;
         allows
@@ -280,33 +285,33 @@ mod tests {
         type Change = fn(&mut Settings, IpAddr);
         let rows: &[(&str, Change)] = &[
             ("the virtual router number must be 1 to 255", |s, _| {
-                s.vrid = 0
+                s.vrid = 0;
             }),
             ("the priority must be 1 to 255", |s, _| s.priority = 0),
             ("at least one virtual address", |s, _| s.addresses.clear()),
             ("the address fd00::10 is of another family", |s, six| {
-                s.addresses.push(six)
+                s.addresses.push(six);
             }),
             ("the address 192.0.2.10 is listed twice", |s, _| {
-                s.addresses.push(s.addresses[0])
+                s.addresses.push(s.addresses[0]);
             }),
             ("own address 192.0.2.1 is among the peers", |s, _| {
-                s.peers.push(s.source)
+                s.peers.push(s.source);
             }),
             ("the advert interval 5ms must be", |s, _| {
-                s.interval = Duration::from_millis(5)
+                s.interval = Duration::from_millis(5);
             }),
             ("the advert interval 41s must be", |s, _| {
-                s.interval = Duration::from_secs(41)
+                s.interval = Duration::from_secs(41);
             }),
             ("the advert interval 255ms must be", |s, _| {
-                s.interval = Duration::from_millis(255)
+                s.interval = Duration::from_millis(255);
             }),
             ("in whole seconds", |s, _| {
-                s.version = Version::V2(Authentication::None)
+                s.version = Version::V2(Authentication::None);
             }),
             ("more often than once per second", |s, _| {
-                s.refresh = Duration::ZERO
+                s.refresh = Duration::ZERO;
             }),
             ("VRRP version 2 has no IPv6", |s, six| {
                 s.version = Version::V2(Authentication::None);

@@ -208,6 +208,7 @@ impl Network {
                     machine.holds = true;
                 }
                 Effect::RemoveAddresses => machine.holds = false,
+                Effect::DropAddresses(_) => unreachable!("the list never changes"),
                 Effect::Announce => assert!(machine.holds, "announced what it does not hold"),
                 Effect::Send { message, .. } => self.broadcast(number, &message),
                 Effect::ProbeAddresses => self.probe(number),
@@ -398,7 +399,10 @@ impl Network {
         let now = self.now;
         let nobody = self.serving().is_empty() && self.able();
         let verdict = &mut self.verdict;
-        let since = verdict.nobody_since.take().or(nobody.then_some(now));
+        let since = verdict
+            .nobody_since
+            .take()
+            .or_else(|| nobody.then_some(now));
         if let Some(since) = since {
             verdict.longest_gap = verdict.longest_gap.max(now - since);
         }
@@ -412,7 +416,7 @@ impl Network {
             here.count() > 1
         });
         let verdict = &mut self.verdict;
-        let since = verdict.two_since.take().or(two.then_some(now));
+        let since = verdict.two_since.take().or_else(|| two.then_some(now));
         if let Some(since) = since {
             verdict.longest_double = verdict.longest_double.max(now - since);
         }

@@ -741,3 +741,51 @@ fn nothing_is_done_before_the_start_and_after_the_stop() {
     assert!(bench.hear(9, 200).is_empty());
     assert_eq!(bench.router.deadline(), None);
 }
+
+#[test]
+fn an_owner_that_leaves_hears_its_successor() {
+    let mut owner = settings();
+    owner.priority = OWNER;
+    let mut bench = Bench::started(owner);
+    bench.tell(Event::Stop);
+    bench.hear(9, 50);
+    assert_eq!(bench.router.state(), State::Initialize);
+}
+
+#[test]
+fn the_interface_is_repaired_to_what_the_state_says() {
+    let mut bench = Bench::started(settings());
+    assert_eq!(bench.tell(Event::Holding(true)), [Effect::RemoveAddresses]);
+    assert!(bench.tell(Event::Holding(false)).is_empty());
+    let mut bench = Bench::master(settings());
+    assert!(bench.tell(Event::Holding(true)).is_empty());
+    assert_eq!(
+        bench.tell(Event::Holding(false)),
+        [Effect::AddAddresses, Effect::Announce]
+    );
+}
+
+#[test]
+fn other_settings_are_taken_in_place() {
+    let mut bench = Bench::master(settings());
+    let mut other = settings();
+    other.addresses = vec![address(101)];
+    other.interval = INTERVAL * 2;
+    let effects = bench.router.reconfigure(bench.now, other).unwrap();
+    let dropped = Effect::DropAddresses(vec![address(100)]);
+    let expected = [
+        Effect::Program,
+        Effect::AddAddresses,
+        Effect::Announce,
+        dropped,
+    ];
+    assert_eq!(effects, expected);
+    assert_eq!(bench.router.state(), State::Master);
+    let same = bench.router.settings().clone();
+    assert_eq!(bench.router.reconfigure(bench.now, same).unwrap(), []);
+    let mut wrong = settings();
+    wrong.vrid = 8;
+    let refused = bench.router.reconfigure(bench.now, wrong);
+    assert_eq!(refused, Err(SettingsError::Identity));
+    assert_eq!(bench.router.settings().vrid, 7);
+}

@@ -345,6 +345,10 @@ fn heal(network: &mut Network) {
         }
     }
     network.run_for(Duration::from_secs(3));
+    eprintln!(
+        "WORST {:?} {:?}",
+        network.verdict.longest_double, network.verdict.longest_gap
+    );
     network.verdict = Verdict::default();
     network.run_for(SETTLED);
     only_master(network);
