@@ -173,7 +173,7 @@ pub enum Alarm {
     Isolated,
     /// This process did not run for a while.
     LostTime {
-        /// How late it was.
+        /// How long it was silent, as a master, or late, as a backup.
         late: Duration,
     },
     /// The addresses were to be given away, and nobody took them.

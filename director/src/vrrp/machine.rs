@@ -8,8 +8,8 @@
 //! [`VirtualRouter::deadline`]. [`super::Routers`] holds several side by side.
 //!
 //! Invariants: `AddAddresses` never comes before `Program`; a state other than
-//! Master and Leaving has had `RemoveAddresses`, then `Withdraw`; nothing is
-//! sent by a master whose timer came late before it has listened.
+//! Master and Leaving has had `RemoveAddresses`, then `Withdraw`; a
+//! master that was silent long enough to be replaced listens before it sends.
 
 mod backup;
 mod master;
@@ -252,19 +252,23 @@ impl VirtualRouter {
     /// others: listen before concluding. Forgiven once in a row, so that a
     /// machine that is always late still serves when it is the last one.
     fn notice_lost_time(&mut self) {
-        let Some(due) = self.due().filter(|due| *due <= self.now()) else {
-            return;
-        };
-        let late = self.now().saturating_sub(due);
-        if late <= LATE.max(self.settings.interval / 2) {
-            self.forgiven = false;
+        let now = self.now();
+        if self.due().is_none_or(|due| due > now) {
             return;
         }
+        let late = match &self.phase {
+            Phase::Backup(backup) => backup.lost(now, &self.settings),
+            Phase::Master(master) => master.lost(now, &self.settings),
+            Phase::Initialize | Phase::Leaving(_) => None,
+        };
+        let Some(late) = late else {
+            self.forgiven = false;
+            return;
+        };
         if std::mem::replace(&mut self.forgiven, true) {
             return;
         }
         self.alarm(Alarm::LostTime { late });
-        let now = self.now();
         match &mut self.phase {
             Phase::Backup(backup) => backup.listen(now, &self.settings),
             Phase::Master(master) => master.listen(now, &self.settings),
@@ -452,6 +456,12 @@ impl VirtualRouter {
             self.effects.push(Effect::Alarm(alarm));
         }
     }
+}
+
+/// How late a call is for `deadline`, if that is more than a busy machine is.
+fn lateness(now: Duration, deadline: Duration, settings: &Settings) -> Option<Duration> {
+    let late = now.saturating_sub(deadline);
+    (late > LATE.max(settings.interval / 2)).then_some(late)
 }
 
 /// Long enough to hear a live master even if one message is lost.

@@ -11,7 +11,7 @@ use super::super::arp::HardwareAddress;
 use super::super::event::{Alarm, Cause, Effect};
 use super::super::packet::{Advertisement, Version};
 use super::super::settings::{OWNER, Preempt, Settings};
-use super::{Phase, VirtualRouter, listening};
+use super::{Phase, VirtualRouter, lateness, listening};
 
 /// How often a silent holder of the addresses is given another master down
 /// interval: by the machine with the higher hardware address, and by the other.
@@ -68,6 +68,11 @@ impl Backup {
 
     pub(super) fn due(&self) -> Duration {
         self.ask.map_or(self.claim, |ask| ask.min(self.claim))
+    }
+
+    /// The time that was lost, when a claim is due for which nobody listened.
+    pub(super) fn lost(&self, now: Duration, settings: &Settings) -> Option<Duration> {
+        lateness(now, self.claim, settings)
     }
 
     /// Sets the claim, and the questions one interval ahead of it.

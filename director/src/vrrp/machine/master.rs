@@ -11,7 +11,7 @@ use super::super::arp::HardwareAddress;
 use super::super::event::{Alarm, Cause, Effect};
 use super::super::packet::Advertisement;
 use super::super::settings::{ISOLATED, OWNER, Settings};
-use super::{Phase, VirtualRouter, listening};
+use super::{Phase, VirtualRouter, lateness, listening};
 
 /// When the announcement is made after a takeover, before the slow refresh:
 /// a switch or a host may miss the first ones.
@@ -87,6 +87,16 @@ impl Master {
             Some((until, _)) => until,
             None => self.advertise.min(self.announce),
         }
+    }
+
+    /// The time that was lost, when it was silent for so long that another may
+    /// have taken over. After less it must speak at once, or another will.
+    pub(super) fn lost(&self, now: Duration, settings: &Settings) -> Option<Duration> {
+        if let Some((until, _)) = self.silent {
+            return lateness(now, until, settings);
+        }
+        let silence = now.saturating_sub(self.sent);
+        (silence >= settings.interval * 3).then_some(silence)
     }
 
     /// Says nothing until it has heard whether another took over.

@@ -283,3 +283,25 @@ fn other_settings_are_taken_in_place() {
     assert_eq!(refused, Err(SettingsError::Identity));
     assert_eq!(bench.router.settings().vrid, 7);
 }
+
+#[test]
+fn a_master_that_is_a_little_late_speaks_at_once() {
+    let mut bench = Bench::master(settings());
+    bench.pass(Duration::from_secs(1));
+    bench.now += INTERVAL * 5 / 2;
+    assert_eq!(
+        sent(&bench.tell(Event::Timer)),
+        [100],
+        "or a backup takes over"
+    );
+}
+
+#[test]
+fn a_backup_that_asks_late_does_not_lose_time() {
+    let mut bench = Bench::started(settings());
+    let down = bench.router.settings().master_down(INTERVAL);
+    bench.now += down - 10 * MILLISECOND;
+    assert!(alarms(&bench.tell(Event::Timer)).is_empty());
+    bench.pass(10 * MILLISECOND);
+    assert_eq!(bench.router.state(), State::Master);
+}
