@@ -34,6 +34,12 @@ const LATE: Duration = Duration::from_millis(20);
 const PASSES: usize = 16;
 
 /// One virtual router of one machine.
+///
+/// What the shell owes it: the effects of a call are carried out in order before
+/// the next call; messages that wait in the socket come before a timer; it comes
+/// back at the deadline and at least once a second (a clock that went back would
+/// make the deadline far); its own frames are not handed over as claims; and what
+/// the kernel refuses is told with [`Event::Fit`].
 #[derive(Debug)]
 pub struct VirtualRouter {
     settings: Settings,

@@ -9,6 +9,7 @@ pub mod arp;
 mod checksum;
 mod clock;
 mod event;
+pub mod link;
 mod machine;
 pub mod ndp;
 pub mod packet;
