@@ -9,3 +9,4 @@ pub mod controller;
 pub mod ipvs;
 pub mod model;
 pub mod plan;
+pub mod vrrp;
