@@ -103,6 +103,8 @@ pub struct Variant {
     pub logs: bool,
     /// Routers beside the ordinary ones (ours only).
     pub routers: usize,
+    /// Most requests at the server at once; 0 is no limit (ours only).
+    pub maxconn: usize,
     /// Whether every change of the file is to be obeyed at once (ours only).
     pub changes: bool,
 }
@@ -283,6 +285,7 @@ struct Blanks {
     calls: SocketAddr,
     workers: usize,
     kept: Vec<&'static str>,
+    maxconn: usize,
     routers: String,
     throttle: &'static str,
 }
@@ -292,6 +295,9 @@ impl Blanks {
         let mut kept = vec![if variant.logs { "#log# " } else { "#quiet# " }];
         if rustix::process::geteuid().is_root() {
             kept.push("#root# ");
+        }
+        if variant.maxconn > 0 {
+            kept.push("#limit# ");
         }
         let numbers = 0..variant.routers;
         let routers = numbers.map(|n| router(&format!("many{n}"), &many_host(n)));
@@ -303,6 +309,7 @@ impl Blanks {
             calls: setup.calls,
             workers: variant.workers,
             kept,
+            maxconn: variant.maxconn,
             routers: routers.collect(),
             throttle: if variant.changes { "10ms" } else { "2s" },
         })
@@ -333,6 +340,7 @@ impl Blanks {
             ("@BACK@", self.back.to_string()),
             ("@CALLS@", self.calls.to_string()),
             ("@WORKERS@", self.workers.to_string()),
+            ("@MAXCONN@", self.maxconn.to_string()),
             ("@THROTTLE@", self.throttle.to_owned()),
             ("@ROUTERS@\n", self.routers.clone()),
         ] {
@@ -368,6 +376,7 @@ mod tests {
                 logs,
                 routers: 2,
                 changes: false,
+                maxconn: 0,
             };
             let blanks = Blanks::new(variant, &setup).unwrap();
             for template in [

@@ -74,6 +74,7 @@ const ONE: Variant = Variant {
     workers: 1,
     logs: false,
     routers: 0,
+    maxconn: 0,
     changes: false,
 };
 
@@ -177,6 +178,14 @@ pub const ALL: &[Workload] = &[
         limit: Some(1.0),
         connections: 64,
         pace: Pace::Rate(1000.0),
+        ..PLAIN
+    },
+    Workload {
+        name: "limited",
+        title: "a limit that nobody waits for",
+        rival: Rival::Own("h1"),
+        limit: Some(1.03),
+        variant: Variant { maxconn: 64, ..ONE },
         ..PLAIN
     },
     routers("routers-10", "10 routers", 10),

@@ -135,12 +135,12 @@ impl Report<'_> {
         if rows.peek().is_none() {
             return;
         }
-        let _ = writeln!(text, "### Routes, Tidegate alone\n");
+        let _ = writeln!(text, "### Routes and limits, Tidegate alone\n");
         put_row(
             text,
             "h1 plain 1 KiB with",
             ["us".to_owned(), "errors".to_owned()],
-            &["ratio to 10 routers", "at most"],
+            &["ratio to 10 routers, or to no limit", "at most"],
         );
         put_rule(text, 5);
         for workload in rows {
