@@ -81,9 +81,11 @@ pub struct Exchange {
     pub passes_lines: Cell<bool>,
     /// Whether it is one that Traefik counts as `websocket` or `sse`.
     pub protocol: Cell<Protocol>,
-    /// The name of the service that answered, as `name@provider`.
+    /// Whether it came as far as a service.
+    pub is_served: Cell<bool>,
+    /// The name of that service, as `name@provider`, if it is wanted.
     pub service: RefCell<Option<Arc<str>>>,
-    /// The URL of the server that was used last.
+    /// The URL of the server that was used last, if it is wanted.
     pub server: RefCell<Option<Arc<str>>>,
     /// The user that authenticated.
     pub user: RefCell<Option<Box<str>>>,
@@ -125,13 +127,13 @@ pub struct Exchange {
     pub notes: RefCell<Option<Box<dyn Any>>>,
 }
 
-/// What is to be noted of a server's answer, besides its status.
+/// What is to be noted of the server and its answer, besides its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WantsOrigin {
     /// Nothing.
     #[default]
     Status,
-    /// How long it took.
+    /// Which it was, and how long it took.
     Duration,
     /// And its headers.
     Headers,
@@ -256,6 +258,7 @@ impl Exchange {
             lines: RefCell::default(),
             passes_lines: Cell::default(),
             protocol: Cell::default(),
+            is_served: Cell::default(),
             service: RefCell::default(),
             server: RefCell::default(),
             user: RefCell::default(),
@@ -277,6 +280,21 @@ impl Exchange {
             origin_headers: RefCell::default(),
             observer: RefCell::default(),
             notes: RefCell::default(),
+        }
+    }
+
+    /// Takes down that a service has it, and which if somebody wants to know.
+    pub fn enter_service(&self, name: &Arc<str>) {
+        self.is_served.set(true);
+        if self.wants_origin.get() > WantsOrigin::Status {
+            *self.service.borrow_mut() = Some(Arc::clone(name));
+        }
+    }
+
+    /// Takes down which server gets it, if somebody wants to know.
+    pub fn enter_server(&self, url: &Arc<str>) {
+        if self.wants_origin.get() > WantsOrigin::Status {
+            *self.server.borrow_mut() = Some(Arc::clone(url));
         }
     }
 

@@ -180,7 +180,7 @@ impl Recorder {
             router.record(&observation);
         }
         let service = route.and_then(|route| route.service.as_ref());
-        let is_reached = exchange.service.borrow().is_some();
+        let is_reached = exchange.is_served.get();
         if let Some(service) = service.filter(|_| is_reached) {
             service.record(&observation);
             if exchange.retries.get() > 0 {

@@ -14,7 +14,7 @@ use crate::http::{Exchange, Termination};
 /// body, if it was known before.
 pub(super) fn termination(exchange: &Exchange, length: Option<u64>) -> [u8; 2] {
     let noted = exchange.termination.get();
-    let is_served = exchange.service.borrow().is_some();
+    let is_served = exchange.is_served.get();
     match exchange.status.get() {
         _ if exchange.failure.get().is_some() => letters(noted),
         None if std::thread::panicking() => *b"IH",
@@ -53,7 +53,7 @@ mod tests {
 
     fn exchange(method: &str) -> Rc<Exchange> {
         let exchange = testing::request(method, "/").exchange;
-        *exchange.service.borrow_mut() = Some("s".into());
+        exchange.is_served.set(true);
         *exchange.server.borrow_mut() = Some("http://10.0.0.1".into());
         exchange
     }

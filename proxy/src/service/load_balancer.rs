@@ -225,7 +225,7 @@ impl Core {
         request: &mut Request,
         endpoint: &Endpoint,
     ) -> Result<Option<Box<Uri>>, ProxyError> {
-        *request.exchange.server.borrow_mut() = Some(Arc::clone(&endpoint.url));
+        request.exchange.enter_server(&endpoint.url);
         let url = endpoint.upstream.url();
         if !self.settings.pass_host_header {
             request.head.headers.insert(HOST, url.authority().clone());
@@ -266,7 +266,7 @@ impl Core {
 impl HttpService for LoadBalancer {
     fn call<'a>(&'a self, mut request: Request) -> ResponseFuture<'a> {
         let core = &self.0;
-        *request.exchange.service.borrow_mut() = Some(Arc::clone(&core.settings.name));
+        request.exchange.enter_service(&core.settings.name);
         prepare(&mut request);
         if !core.settings.leaves_with_client {
             return Box::pin(answer_anyhow(Arc::clone(core), request));

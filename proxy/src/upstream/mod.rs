@@ -78,7 +78,7 @@ pub struct Answer {
     /// a `Connection: keep-alive`.
     pub response: Response,
     /// What to [run](Tunnel::run) when the server has granted an upgrade.
-    pub upgraded: Option<Tunnel>,
+    pub upgraded: Option<Box<Tunnel>>,
 }
 
 /// A request that brought no response.

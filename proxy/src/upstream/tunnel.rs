@@ -83,10 +83,10 @@ pub(super) fn switch(
     *response.headers_mut() = headers;
     Ok(Answer {
         response,
-        upgraded: Some(Tunnel {
+        upgraded: Some(Box::new(Tunnel {
             client: wish.client.clone(),
             server: Server { connection, ahead },
-        }),
+        })),
     })
 }
 

@@ -19,7 +19,7 @@ use ::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use bytes::Bytes;
 use httparse::{Header, Status};
 
-use super::stock;
+use super::{stock, targets};
 use crate::http::memo::Memo;
 
 /// Most headers of a request.
@@ -95,8 +95,7 @@ fn parse_usual(bytes: &[u8], head: &mut Option<Head>) -> Option<usize> {
         ..Terms::default()
     };
     let (headers, length) = usual_headers(lines, &mut terms)?;
-    // A target of its own: that of the whole head would keep all of it.
-    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).ok()?;
+    let uri = targets::read(target)?;
     Head::put(head, method, uri, headers, terms);
     Some(bytes.len() - lines.len() + length)
 }

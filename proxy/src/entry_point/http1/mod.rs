@@ -13,6 +13,7 @@ mod head;
 mod send;
 mod socket;
 mod stock;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -50,6 +50,7 @@ impl Harness {
     /// Takes the exchange through the router to its service.
     fn route(&self) {
         self.route.enter(&self.exchange);
+        self.exchange.is_served.set(true);
         *self.exchange.service.borrow_mut() = Some("s".into());
     }
 
@@ -285,6 +286,7 @@ fn the_access_log_gets_the_whole_story() {
     answer.headers_mut().insert("x-down", seen);
     drop(finish.track(answer));
     let leaver = self::exchange();
+    leaver.is_served.set(true);
     *leaver.service.borrow_mut() = Some("s".into());
     let finish = recorder.start(&leaver, &HeaderMap::new());
     leaver.enter_queue();

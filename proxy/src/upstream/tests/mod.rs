@@ -144,7 +144,7 @@ fn a_request_under_way_is_small() {
 /// Makes the server one that has never been seen to close a young connection.
 fn trust(upstream: &Upstream) {
     let now = tokio::time::Instant::now();
-    let found = super::patience::Survival::of(now, now, now + Duration::from_secs(10));
+    let found = patience::Survival::of(now, now, now + Duration::from_secs(10));
     upstream.shared.patience.note_alive(found);
 }
 
