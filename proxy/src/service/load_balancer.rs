@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ::http::Uri;
-use ::http::header::{HOST, UPGRADE};
+use ::http::header::{HOST, HeaderValue, SET_COOKIE, UPGRADE};
 use tidegate_shared::report::Chain;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -93,13 +93,23 @@ impl LoadBalancer {
 
 impl Core {
     async fn answer(&self, request: &mut Request) -> Response {
-        let answer = self.forward(request).await;
-        answer.unwrap_or_else(|error| respond::error(&error))
+        let mut cookie = None;
+        let answer = self.forward(request, &mut cookie).await;
+        let mut response = answer.unwrap_or_else(|error| respond::error(&error));
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
     }
 
     /// Sends a prepared request until a server answers or there is no point in
-    /// going on.
-    async fn forward(&self, request: &mut Request) -> Result<Response, ProxyError> {
+    /// going on. Leaves in `cookie` what binds the client to the last server, which
+    /// it gets with a failure too (as in Traefik).
+    async fn forward(
+        &self,
+        request: &mut Request,
+        cookie: &mut Option<HeaderValue>,
+    ) -> Result<Response, ProxyError> {
         let mut trial = Trial::new(&self.settings.retry_on, self.settings.retries, request);
         let sticky = self.sticky.as_ref();
         let bound = sticky.and_then(|sticky| sticky.bound(&request.head.headers));
@@ -114,6 +124,9 @@ impl Core {
             let slot = slot.map_err(|error| trial.last_error.take().unwrap_or(error))?;
             let endpoint = slot.server().target();
             let original = self.address(request, &endpoint)?;
+            if let Some(sticky) = sticky {
+                *cookie = sticky.cookie(slot.server(), bound);
+            }
             let exchange = &request.exchange;
             trial.begin(exchange);
             exchange.termination.set(Termination::CLIENT_BEFORE_HEAD);
@@ -121,16 +134,13 @@ impl Core {
             let is_timed = self.settings.strategy == Strategy::LeastTime;
             let began = is_timed.then(Instant::now);
             match endpoint.upstream.send(request, trial.reuse).await {
-                Ok(mut answer) => {
+                Ok(answer) => {
                     request.exchange.note_origin(&answer.response, clock);
                     endpoint.note_answer(answer.response.status());
                     if let Some(began) = began {
                         slot.server().note_time(began.elapsed());
                     }
                     if !trial.rejects(&answer.response, request) {
-                        if let Some(sticky) = sticky {
-                            sticky.mark(answer.response.headers_mut(), slot.server(), bound);
-                        }
                         return Ok(self.deliver(answer, slot));
                     }
                 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use ::http::header::{COOKIE, HeaderMap, HeaderValue};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -124,16 +124,15 @@ impl Sticky {
         (value.len() <= self.longest).then_some(value)
     }
 
-    /// Tells the client which server has answered, unless its request was `bound`
-    /// to that one by a cookie of today's form.
-    pub fn mark(&self, headers: &mut HeaderMap, server: &Server, bound: Option<&Bound>) {
+    /// The cookie that binds a client to `server`, unless its request was `bound` to
+    /// that one by a cookie of today's form.
+    pub fn cookie(&self, server: &Server, bound: Option<&Bound>) -> Option<HeaderValue> {
         if bound.is_some_and(|bound| bound.is_current && bound.server.key() == server.key()) {
-            return;
+            return None;
         }
         let known = self.lines.get(&server.key()).cloned();
         // Only a configuration that is newer than this one has others.
-        let line = known.unwrap_or_else(|| self.line(&server.target().url));
-        headers.append(SET_COOKIE, line);
+        Some(known.unwrap_or_else(|| self.line(&server.target().url)))
     }
 
     fn line(&self, url: &str) -> HeaderValue {

@@ -1,3 +1,5 @@
+use ::http::header::SET_COOKIE;
+
 use super::*;
 use crate::balance::{Group, GroupSettings, Limits, ServerSpec};
 use crate::config::dynamic::ServersTransport;
@@ -66,7 +68,9 @@ fn cookie_line(config: &StickyCookie) -> String {
     let all = group.servers();
     let sticky = Sticky::new("shop@docker", config, &all);
     let mut headers = HeaderMap::new();
-    sticky.mark(&mut headers, &all[0], None);
+    if let Some(cookie) = sticky.cookie(&all[0], None) {
+        headers.append(SET_COOKIE, cookie);
+    }
     headers[SET_COOKIE].to_str().unwrap().to_owned()
 }
 
@@ -236,7 +240,9 @@ fn only_a_client_that_does_not_know_is_told() {
         let request = cookies(&[line]);
         let mut response = HeaderMap::new();
         response.append(SET_COOKIE, HeaderValue::from_static("own=1"));
-        sticky.mark(&mut response, &all[server], sticky.bound(&request));
+        if let Some(cookie) = sticky.cookie(&all[server], sticky.bound(&request)) {
+            response.append(SET_COOKIE, cookie);
+        }
         let lines: Vec<_> = response.get_all(SET_COOKIE).iter().collect();
         let expected: Vec<_> = std::iter::once("own=1").chain(expected).collect();
         assert_eq!(lines, expected, "{line} {server}");
@@ -248,7 +254,9 @@ fn a_server_of_a_newer_configuration_is_named_too() {
     let sticky = sticky("c");
     let newer = servers(&["http://10.0.0.9:80", FIRST, SECOND, "http://10.0.0.3:80"]);
     let mut response = HeaderMap::new();
-    sticky.mark(&mut response, &newer.servers()[3], None);
+    if let Some(cookie) = sticky.cookie(&newer.servers()[3], None) {
+        response.append(SET_COOKIE, cookie);
+    }
     let line = format!("c={}; Path=/", value("http://10.0.0.3:80"));
     assert_eq!(response[SET_COOKIE], line);
 }

@@ -21,8 +21,8 @@ use crate::upstream::{Failure, Reuse, is_idempotent};
 const MAX_BODY: usize = 64 * 1024;
 
 /// How often a connection may be lost under a request that nobody asked to be
-/// repeated: on an idle connection, and then once more on a new one. One that
-/// brings its servers down shall not see them all.
+/// repeated: first an idle one, and then once more a new one. A request that brings
+/// its servers down shall not see them all.
 const MAX_LOST: u8 = 2;
 
 /// The attempts of one request.
@@ -106,11 +106,11 @@ impl<'a> Trial<'a> {
         request: &mut Request,
         server: ServerKey,
     ) -> Result<(), ProxyError> {
-        let Failure { error, is_whole } = failure;
         let cause = match self.left {
             0 => None,
-            _ => self.cause(&error, is_whole, request, server),
+            _ => self.cause(&failure, request, server),
         };
+        let error = failure.error;
         let Some(cause) = cause else {
             return Err(error);
         };
@@ -123,11 +123,12 @@ impl<'a> Trial<'a> {
     /// Why to try again, if so.
     fn cause(
         &mut self,
-        error: &ProxyError,
-        is_whole: bool,
+        failure: &Failure,
         request: &mut Request,
         server: ServerKey,
     ) -> Option<RetryCause> {
+        let error = &failure.error;
+        let is_whole = failure.is_whole;
         if error.retry == Retry::Always && is_whole && self.on.conn_failure {
             self.failed.push(server);
             return Some(RetryCause::Connect);
@@ -135,6 +136,7 @@ impl<'a> Trial<'a> {
         if error.retry == Retry::Idempotent
             && is_whole
             && self.on.lost_race
+            && (failure.was_reused || self.lost > 0)
             && self.lost < MAX_LOST
             && is_idempotent(&request.head)
         {

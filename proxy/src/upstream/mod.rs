@@ -90,6 +90,8 @@ pub struct Failure {
     /// [kept](Body::keep) and rewound, and nothing was answered. Always so after a
     /// failure to connect.
     pub is_whole: bool,
+    /// Whether it was lost on a connection that had been idle.
+    pub was_reused: bool,
 }
 
 /// Connections to a server since the process started.
@@ -196,8 +198,8 @@ impl Upstream {
                     Err(error) => return Err(Failure::whole(error)),
                 },
             };
-            let can_repeat = carrier.is_reused() && !is_fresh;
-            if carrier.is_reused() {
+            let was_reused = carrier.is_reused();
+            if was_reused {
                 self.shared.count(|counters| &counters.reused);
             }
             let answer = match carrier {
@@ -209,10 +211,18 @@ impl Upstream {
             match answer {
                 Ok(answer) => return Ok(answer),
                 // It was closed under our hands, and the request never left them.
-                Err(lost) if lost.is_whole && lost.is_stale && can_repeat => stale += 1,
+                Err(lost) if lost.is_whole && lost.is_stale && was_reused && !is_fresh => {
+                    stale += 1;
+                }
                 Err(Lost {
                     error, is_whole, ..
-                }) => return Err(Failure { error, is_whole }),
+                }) => {
+                    return Err(Failure {
+                        error,
+                        is_whole,
+                        was_reused,
+                    });
+                }
             }
         }
     }
@@ -293,6 +303,7 @@ impl Failure {
         Self {
             error,
             is_whole: true,
+            was_reused: false,
         }
     }
 }

@@ -133,7 +133,7 @@ pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection
     let is_good = is_alive && !is_over && reach.is_none_or(|reach| idle_for < reach);
     match Connection::take_up(spare, now) {
         Ok(connection) if is_good => Ok(connection),
-        Ok(connection) => Err(Left::Connection(connection)),
+        Ok(connection) => Err(Left::Connection(Box::new(connection))),
         Err(place) => Err(Left::Place(place)),
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn revive(spare: Spare, reach: Option<Duration>) -> Result<Connection
 /// What is left where a connection was to be had.
 pub(super) enum Left {
     /// One that is of no use.
-    Connection(Connection),
+    Connection(Box<Connection>),
     /// Only its place.
     Place(Place),
 }

@@ -158,10 +158,14 @@ struct Unsent {
 impl Upstream {
     async fn send_owned(&self, mut request: Request, reuse: Reuse) -> Result<Answer, Unsent> {
         let answer = self.send(&mut request, reuse).await;
-        answer.map_err(|Failure { error, is_whole }| Unsent {
-            error,
-            request: is_whole.then_some(request),
-        })
+        answer.map_err(
+            |Failure {
+                 error, is_whole, ..
+             }| Unsent {
+                error,
+                request: is_whole.then_some(request),
+            },
+        )
     }
 }
 
