@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
@@ -36,6 +37,18 @@ impl Wire {
         if let Self::Plain(stream) = self {
             hold_back(stream, is_held);
         }
+    }
+
+    /// Has an idle connection end by a reset when it is dropped. Whoever closes
+    /// first in order keeps the port for a minute, and where each request takes a
+    /// connection of its own there would soon be none left.
+    pub(super) fn forsake(&self) {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // Where it is not possible it only takes a port.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
 
     /// Ready when a read is worth the memory for it. TLS may have something

@@ -99,6 +99,8 @@ impl Connection {
             };
             // Whoever does not answer is left all the same.
             let _ = timeout(PARTING, parting).await;
+        } else {
+            self.wire.forsake();
         }
         drop(self.wire);
         self.place.wake();
