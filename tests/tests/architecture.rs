@@ -32,11 +32,13 @@ const PROXY: &[&[&str]] = &[
 
 /// Modules of `director` by layer, lowest first.
 const DIRECTOR: &[&[&str]] = &[
-    &["config", "model"],
-    &["health", "ipvs", "vrrp", "desired"],
-    &["plan", "source", "metrics", "receiver"],
-    &["controller", "api"],
-    &["app", "main", "lib"],
+    &["model"],
+    &["ipvs", "vrrp"],
+    &["config", "network", "plan"],
+    &["health", "source", "receiver"],
+    &["view", "desired"],
+    &["controller", "election", "api", "metrics"],
+    &["app", "cli", "main", "lib"],
 ];
 
 /// Arrows within one layer that are meant: (crate, from, to).
@@ -52,8 +54,12 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("proxy", "app", "lib"),
     ("proxy", "main", "app"),
     ("proxy", "lib", "app"),
-    ("director", "desired", "health"),
+    ("director", "config", "vrrp"),
+    ("director", "desired", "view"),
+    ("director", "api", "metrics"),
     ("director", "app", "lib"),
+    ("director", "main", "cli"),
+    ("director", "cli", "app"),
     ("director", "main", "app"),
     ("director", "lib", "app"),
 ];
