@@ -3,6 +3,7 @@
 //! Every entry is a line of the log too. Bounded: old entries go.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -59,7 +60,7 @@ impl Journal {
     pub fn record(
         &self,
         part: &'static str,
-        subject: impl ToString,
+        subject: &impl Display,
         decision: impl Into<String>,
         cause: impl Into<String>,
     ) {
@@ -104,7 +105,7 @@ mod tests {
     fn old_entries_go_and_numbers_go_on() {
         let journal = Journal::default();
         for number in 0..KEPT + 10 {
-            journal.record("table", number, "added", "it was missing");
+            journal.record("table", &number, "added", "it was missing");
         }
         let kept = journal.after(0);
         assert_eq!(kept.len(), KEPT);
@@ -115,9 +116,9 @@ mod tests {
     #[test]
     fn listeners_hear_what_comes_after() {
         let journal = Journal::default();
-        journal.record("vrrp", "one", "became master", "silence");
+        journal.record("vrrp", &"one", "became master", "silence");
         let mut news = journal.listen();
-        journal.record("vrrp", "two", "became backup", "outranked");
+        journal.record("vrrp", &"two", "became backup", "outranked");
         assert_eq!(news.try_recv().unwrap().subject, "two");
         assert!(news.try_recv().is_err());
     }

@@ -158,3 +158,14 @@ pub enum Command {
 
 /// A command, and where the answer goes: what was done, or why not, in words.
 pub type Ask = (Command, oneshot::Sender<Result<String, String>>);
+
+/// What the election wants of the kernel's table. Answered once it is done, or
+/// with why it can't be.
+#[derive(Debug)]
+pub enum Order {
+    /// The virtual servers are to be in the kernel: this machine is or will be
+    /// master.
+    Program(oneshot::Sender<Result<(), String>>),
+    /// They are to be out of it: this machine is a standby.
+    Withdraw(oneshot::Sender<Result<(), String>>),
+}
