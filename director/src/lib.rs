@@ -9,6 +9,7 @@ pub mod config;
 pub mod controller;
 pub mod health;
 pub mod ipvs;
+pub mod journal;
 pub mod model;
 pub mod network;
 pub mod plan;

@@ -34,7 +34,7 @@ const PROXY: &[&[&str]] = &[
 const DIRECTOR: &[&[&str]] = &[
     &["model"],
     &["ipvs", "vrrp"],
-    &["config", "network", "plan"],
+    &["config", "journal", "network", "plan"],
     &["health", "source", "receiver"],
     &["view", "desired"],
     &["controller", "election", "api", "metrics"],
@@ -56,6 +56,8 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("proxy", "lib", "app"),
     ("director", "config", "vrrp"),
     ("director", "desired", "view"),
+    ("director", "health", "source"),
+    ("director", "source", "receiver"),
     ("director", "api", "metrics"),
     ("director", "app", "lib"),
     ("director", "main", "cli"),

@@ -5,10 +5,6 @@
 //! for comes as a [`Command`]. The [`Journal`] keeps the last decisions with
 //! their causes.
 
-mod journal;
-
-pub use journal::{Entry, Journal};
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::health::{Health, Marks};
 use crate::ipvs::RealEntry;
+use crate::journal::Journal;
 use crate::model::{Counters, KernelName, Scheduling, SyncDaemon, Table, VirtualAddress};
 use crate::network::Snapshot;
 use crate::plan::Change;
