@@ -36,7 +36,7 @@ impl Device {
 
     /// Is everything in place, as far as this snapshot knows?
     pub(super) fn is_right(&self, wanted: &[IpAddr], snapshot: &Snapshot) -> bool {
-        self.wrong(wanted, snapshot) == Wrong::default()
+        self.wrong(wanted, snapshot.named(&self.name)) == Wrong::default()
     }
 
     /// Which of these are in place?
@@ -55,11 +55,15 @@ impl Device {
         wanted: &[IpAddr],
         changes: &mut Vec<Change>,
     ) -> Result<(), NetworkError> {
-        let wrong = self.wrong(wanted, &self.links.look().await?);
+        let now = self.now().await?;
+        let wrong = self.wrong(wanted, now.as_ref());
         if wrong == Wrong::default() {
             return Ok(());
         }
-        let index = self.index().await?;
+        let index = match now {
+            Some(now) if wrong.device.is_none() => now.index,
+            _ => self.made().await?,
+        };
         if let Some(cause) = wrong.device {
             changes.push(change(&self.name, "made and switched on", cause));
         }
@@ -83,8 +87,7 @@ impl Device {
 
     /// Takes these addresses away, and leaves the device.
     pub(super) async fn withdraw(&self, vips: &[IpAddr]) -> Result<(), NetworkError> {
-        let snapshot = self.links.look().await?;
-        let Some(device) = snapshot.named(&self.name) else {
+        let Some(device) = self.now().await? else {
             return Ok(());
         };
         for vip in vips {
@@ -101,8 +104,7 @@ impl Device {
     /// Takes everything away.
     pub(super) async fn remove(&self, vips: &[IpAddr]) -> Result<(), NetworkError> {
         self.withdraw(vips).await?;
-        let snapshot = self.links.look().await?;
-        match snapshot.named(&self.name) {
+        match self.now().await? {
             Some(device) if device.is_dummy && !self.is_lo() => {
                 self.links.remove_link(device.index).await
             }
@@ -110,17 +112,23 @@ impl Device {
         }
     }
 
-    async fn index(&self) -> Result<u32, NetworkError> {
+    /// The device as the kernel has it at this moment.
+    async fn now(&self) -> Result<Option<Interface>, NetworkError> {
+        let interfaces = self.links.interfaces().await?;
+        Ok(interfaces.into_iter().find(|it| it.name == self.name))
+    }
+
+    /// Sees to it that the device is there and on, and says its number.
+    async fn made(&self) -> Result<u32, NetworkError> {
         if !self.is_lo() {
             return self.links.ensure_dummy(&self.name).await;
         }
-        let snapshot = self.links.look().await?;
-        let lo = snapshot.named(&self.name).map_or(1, |lo| lo.index);
-        self.links.switch_on(lo).await.map(|()| lo)
+        // Linux numbers it so in every network namespace.
+        const LO: u32 = 1;
+        self.links.switch_on(LO).await.map(|()| LO)
     }
 
-    fn wrong(&self, wanted: &[IpAddr], snapshot: &Snapshot) -> Wrong {
-        let device = snapshot.named(&self.name);
+    fn wrong(&self, wanted: &[IpAddr], device: Option<&Interface>) -> Wrong {
         let lacks = |vip: &IpAddr| !device.is_some_and(|it| it.holds(*vip));
         Wrong {
             device: match device {
@@ -167,4 +175,78 @@ fn noted(
         changes.push(change());
     }
     before.and(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::InterfaceAddress;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn interface(name: &str, texts: &[&str]) -> Interface {
+        let held = addresses(texts)
+            .into_iter()
+            .map(|address| InterfaceAddress {
+                address,
+                prefix: Family::of(address).bits(),
+                is_tentative: false,
+            });
+        Interface {
+            index: 5,
+            name: KernelName::new(name).unwrap(),
+            hardware: None,
+            is_running: true,
+            is_up: true,
+            mtu: 1500,
+            is_loopback: name == "lo",
+            is_dummy: name != "lo",
+            addresses: held.collect(),
+        }
+    }
+
+    async fn device(name: &str) -> Device {
+        let (links, _) = Links::open().await.unwrap();
+        Device {
+            name: KernelName::new(name).unwrap(),
+            links,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_of_our_own_holds_what_is_wanted_and_no_more() {
+        let device = device("tidegate0").await;
+        let wanted = addresses(&["192.0.2.10", "fd00::10"]);
+        let mut there = interface("tidegate0", &["192.0.2.10", "192.0.2.9", "fe80::1"]);
+        let wrong = device.wrong(&wanted, Some(&there));
+        assert_eq!(wrong.device, None);
+        assert_eq!(wrong.missing, addresses(&["fd00::10"]));
+        assert_eq!(wrong.foreign, [("192.0.2.9".parse().unwrap(), 32)]);
+        there.is_up = false;
+        let off = device.wrong(&wanted, Some(&there)).device;
+        assert_eq!(off, Some("it was switched off"));
+        let none = device.wrong(&wanted, None);
+        assert_eq!(none.missing, wanted);
+        assert_eq!(none.device, Some("there was no such device"));
+    }
+
+    #[tokio::test]
+    async fn another_device_of_that_name_is_left_alone() {
+        let device = device("tidegate0").await;
+        let mut there = interface("tidegate0", &["192.0.2.9"]);
+        there.is_dummy = false;
+        let wrong = device.wrong(&[], Some(&there));
+        assert_eq!(wrong.device, Some("it is another device"));
+        assert!(wrong.foreign.is_empty());
+    }
+
+    #[tokio::test]
+    async fn on_lo_only_what_is_wanted_is_ours() {
+        let device = device("lo").await;
+        let there = interface("lo", &["127.0.0.1", "192.0.2.9", "192.0.2.10"]);
+        let wanted = addresses(&["192.0.2.10"]);
+        assert_eq!(device.wrong(&wanted, Some(&there)), Wrong::default());
+    }
 }

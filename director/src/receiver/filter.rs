@@ -203,3 +203,92 @@ fn v4(address: IpAddr) -> Option<Ipv4Addr> {
         IpAddr::V6(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Interface, InterfaceAddress};
+
+    fn interface(index: u32, text: &str, addresses: &[&str]) -> Interface {
+        let addresses = addresses.iter().map(|text| InterfaceAddress {
+            address: text.parse().unwrap(),
+            prefix: 24,
+            is_tentative: false,
+        });
+        Interface {
+            index,
+            name: KernelName::new(text).unwrap(),
+            hardware: None,
+            is_running: true,
+            is_up: true,
+            mtu: 1500,
+            is_loopback: text == "lo",
+            is_dummy: text == "tidegate0",
+            addresses: addresses.collect(),
+        }
+    }
+
+    fn rules(held: &[&str]) -> Rules {
+        let eth0 = [&["192.0.2.7"], held].concat();
+        let snapshot = Snapshot {
+            interfaces: vec![
+                interface(1, "lo", &["127.0.0.1"]),
+                interface(2, "eth0", &eth0),
+                interface(3, "eth1", &["198.51.100.7"]),
+                interface(4, "bare", &[]),
+                interface(5, "tidegate0", &["192.0.2.10", "192.0.2.11", "fd00::10"]),
+            ],
+            gateways: Vec::new(),
+        };
+        let vips = ["192.0.2.10", "192.0.2.11", "fd00::10"].map(|text| text.parse().unwrap());
+        let device = KernelName::new("tidegate0").unwrap();
+        Rules::new(&vips, &device, &snapshot)
+    }
+
+    #[test]
+    fn questions_are_dropped_but_where_the_address_is_held() {
+        let drops = |rule: &Vec<Step>| rule.last() == Some(&Step::Drop);
+        let standby = rules(&[]).input();
+        assert_eq!(standby.len(), 2);
+        assert!(standby.iter().all(drops));
+        let master = rules(&["192.0.2.11"]).input();
+        let expected = [
+            Step::Matches(OPERATION, vec![0, 1]),
+            Step::Matches(TARGET, vec![192, 0, 2, 11]),
+            Step::ArrivedBy(2, true),
+            Step::Accept,
+        ];
+        assert_eq!(master[0], expected);
+        assert_eq!(master[1..], standby);
+    }
+
+    #[test]
+    fn what_leaves_names_the_own_address_of_the_interface() {
+        let output = rules(&["192.0.2.11"]).output();
+        let own = |rule: &Vec<Step>| match rule.as_slice() {
+            [
+                Step::LeavesBy(index),
+                _,
+                _,
+                Step::Replace(SENDER, own),
+                Step::Accept,
+            ] => Some((*index, own.clone())),
+            [_, _, Step::Drop] => None,
+            other => panic!("{other:?}"),
+        };
+        let each = [
+            Some((2, vec![192, 0, 2, 7])),
+            Some((3, vec![198, 51, 100, 7])),
+            None,
+        ];
+        let found: Vec<_> = output.iter().map(own).collect();
+        assert_eq!(found, [each.clone(), each].concat());
+    }
+
+    #[test]
+    fn without_ipv4_there_is_nothing_to_hush() {
+        let vips = ["fd00::10".parse().unwrap()];
+        let device = KernelName::new("lo").unwrap();
+        assert!(Rules::new(&vips, &device, &Snapshot::default()).is_empty());
+    }
+}

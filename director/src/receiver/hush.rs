@@ -158,3 +158,70 @@ fn filter_change() -> Change {
         cause: "somebody had changed or removed it".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::network::{Interface, InterfaceAddress};
+
+    fn snapshot(gateways: &[&str]) -> Snapshot {
+        let eth0 = Interface {
+            index: 2,
+            name: KernelName::new("eth0").unwrap(),
+            hardware: None,
+            is_running: true,
+            is_up: true,
+            mtu: 1500,
+            is_loopback: false,
+            is_dummy: false,
+            addresses: vec![InterfaceAddress {
+                address: "192.0.2.7".parse().unwrap(),
+                prefix: 24,
+                is_tentative: false,
+            }],
+        };
+        Snapshot {
+            interfaces: vec![eth0],
+            gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn only_a_strict_check_with_the_way_out_elsewhere_is_worth_a_word() {
+        let root = std::env::temp_dir().join(format!("tidegate-hush-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let elsewhere: &[&str] = &["198.51.100.1"];
+        let rows = [
+            ("0", "1", elsewhere, true),
+            ("1", "0", elsewhere, true),
+            ("2", "1", elsewhere, false),
+            ("0", "0", elsewhere, false),
+            ("1", "1", &["192.0.2.1"], false),
+            ("1", "1", &[], false),
+            ("1", "1", &["fe80::1"], false),
+        ];
+        let eth0 = KernelName::new("eth0").unwrap();
+        for (all, own, gateways, is_said) in rows {
+            for (name, value) in [("all", all), ("eth0", own)] {
+                let place = root.join("net/ipv4/conf").join(name);
+                fs::create_dir_all(&place).unwrap();
+                fs::write(place.join("rp_filter"), value).unwrap();
+            }
+            let said = Hushing::new(Some(&root)).reverse_path(&eth0, &snapshot(gateways));
+            assert_eq!(said.is_some(), is_said, "{all} {own} {gateways:?}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_ipv4_nothing_is_touched() {
+        let vips = ["fd00::10".parse().unwrap()];
+        let device = KernelName::new("tidegate0").unwrap();
+        let mut hushing = Hushing::new(None);
+        let hushed = hushing.ensure(&vips, &device, &snapshot(&[])).await;
+        assert_eq!(hushed, Ok(None));
+        assert!(hushing.end().await.is_empty());
+    }
+}
