@@ -9,7 +9,8 @@
 //!   answered well *since* it came into doubt; if need be they are asked at
 //!   once. So a machine that goes deaf takes nobody out.
 //! - When fewer than `quorum` are left, nobody's place gets worse until there
-//!   are enough again; good news count at any time, and holds are waived.
+//!   are enough again, and the others had the time to answer too; good news
+//!   count at any time, and holds are waived.
 //! - A quorum of 0 switches both off: even the last node is taken out.
 
 mod node;
@@ -30,6 +31,9 @@ use super::{Health, Layer, Verdict};
 /// Questions in a second, of all nodes together: with more to ask, each is
 /// asked less often.
 const MOST_PER_SECOND: u32 = 2000;
+
+/// How long the others have to answer, at least, once the quorum is back.
+const SPARED: Duration = Duration::from_millis(500);
 
 /// A question that is to be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +74,11 @@ pub(super) struct Board {
     /// Nodes that may have to be put elsewhere.
     open: BTreeSet<IpAddr>,
     tickets: u64,
+    /// Ways of asking, of all nodes.
+    layers: u32,
     is_lost: bool,
+    /// Until then nobody's place gets worse: the quorum has just come back.
+    spared_until: Option<Instant>,
     /// The roster changed since the last settlement.
     is_new: bool,
 }
@@ -85,7 +93,9 @@ impl Board {
             queue: BTreeSet::new(),
             open: BTreeSet::new(),
             tickets: 0,
+            layers: 0,
             is_lost: false,
+            spared_until: None,
             is_new: false,
         }
     }
@@ -105,6 +115,8 @@ impl Board {
         }
         self.open.retain(|address| nodes.contains_key(address));
         self.is_new = true;
+        let layers = nodes.values().map(BTreeSet::len).sum::<usize>();
+        self.layers = u32::try_from(layers).unwrap_or(u32::MAX);
         self.requeue();
     }
 
@@ -211,9 +223,7 @@ impl Board {
     /// the node's own address once if there is that, with up to a fifth less so
     /// that nobody keeps step.
     fn period(&mut self, address: IpAddr, layer: Layer) -> Duration {
-        let layers: usize = self.nodes.values().map(|node| node.tracks.len()).sum();
-        let layers = u32::try_from(layers).unwrap_or(u32::MAX);
-        let least = Duration::from_secs(1).saturating_mul(layers) / MOST_PER_SECOND;
+        let least = Duration::from_secs(1).saturating_mul(self.layers) / MOST_PER_SECOND;
         let is_main = layer != Layer::Plain
             || self
                 .nodes
@@ -271,8 +281,12 @@ impl Board {
         } else if is_back {
             settlement.quorum = Some(false);
             self.is_lost = false;
+            self.spared_until = Some(now + self.rates.interval.max(SPARED));
             self.open.extend(self.nodes.keys());
             self.find(now);
+            for address in self.open.clone() {
+                self.hurry(address, now);
+            }
         }
     }
 
@@ -285,6 +299,10 @@ impl Board {
         let is_worse = node.is_to_be_worse();
         if is_worse && self.quorum > 0 {
             if self.is_lost {
+                return;
+            }
+            if self.spared_until.is_some_and(|until| until > now) {
+                self.open.insert(address);
                 return;
             }
             let since = node.last_doubted().unwrap_or(now);

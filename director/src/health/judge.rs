@@ -36,7 +36,7 @@ impl Down<'_> {
         };
         match self.failure {
             Some(failure) => format!("{at} {failure}"),
-            None => format!("{at} it did not answer well"),
+            None => format!("{at} it does not answer"),
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod probe;
 mod run;
 mod track;
 
-pub use run::{Watched, run};
+pub use run::{Checking, Watched, run};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -33,6 +33,31 @@ const MOST_OUT: usize = 256;
 const REFRESH: Duration = Duration::from_secs(1);
 const PART: &str = "health";
 
+/// What checking needs to be told.
+#[derive(Clone, Debug)]
+pub struct Checking {
+    /// What is asked, how often.
+    pub check: CheckSettings,
+    /// The virtual addresses.
+    pub vips: Vec<Vip>,
+    /// Where the clients are. Nothing: where the network of the first virtual
+    /// address is.
+    pub interface: Option<KernelName>,
+    /// How packets get to nodes.
+    pub forwarding: Forwarding,
+}
+
+impl From<&Settings> for Checking {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            check: settings.check.clone(),
+            vips: settings.vips.clone(),
+            interface: settings.interface.clone(),
+            forwarding: settings.forwarding,
+        }
+    }
+}
+
 /// What checking needs to see.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -50,16 +75,16 @@ pub struct Watched {
 /// Publishes each change of a verdict at once (with an entry in the journal),
 /// and the times of answers once a second.
 pub async fn run(
-    settings: &Settings,
+    checking: Checking,
     watched: Watched,
     state: watch::Sender<Arc<Health>>,
     journal: Journal,
     mut shutdown: Shutdown,
 ) {
     let checks = async {
-        match Prober::of(&settings.check) {
+        match Prober::of(&checking.check) {
             Some(prober) => {
-                let mut checks = Checks::new(settings, prober, watched, state, journal);
+                let mut checks = Checks::new(checking, prober, watched, state, journal);
                 checks.run().await;
             }
             None => believe_all(watched.roster, &state).await,
@@ -130,19 +155,24 @@ struct Checks {
 
 impl Checks {
     fn new(
-        settings: &Settings,
+        checking: Checking,
         prober: Prober,
         watched: Watched,
         state: watch::Sender<Arc<Health>>,
         journal: Journal,
     ) -> Self {
-        let check = settings.check.clone();
+        let Checking {
+            check,
+            vips,
+            interface,
+            forwarding,
+        } = checking;
         let (rates, random) = (Rates::of(&check), fastrand::Rng::new());
         Self {
             prober,
-            vips: settings.vips.clone(),
-            is_direct: settings.forwarding == Forwarding::DirectRouting,
-            clients: settings.interface.clone(),
+            vips,
+            is_direct: forwarding == Forwarding::DirectRouting,
+            clients: interface,
             watched,
             state,
             journal,
@@ -356,3 +386,6 @@ async fn sleep_until(due: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,10 +137,11 @@ impl Track {
         self.doubted
     }
 
-    /// Is it silent of late?
-    pub(super) fn is_silent(&self) -> bool {
+    /// How many bad answers in a row, if it is silent of late.
+    pub(super) fn silence(&self) -> u32 {
         let silence = |it: &Failure| it.evidence() == Evidence::Silent;
-        self.doubted.is_some() && self.failure.as_ref().is_some_and(silence)
+        let is_silent = self.failure.as_ref().is_some_and(silence);
+        if is_silent { self.bad() } else { 0 }
     }
 
     /// How long the next connection may take. `fall`: as for [`Self::answered`].
@@ -209,10 +210,11 @@ impl Track {
             Some(_) => 1,
             None => self.streak.saturating_add(1),
         };
-        self.failure = None;
         self.good = Some(now);
-        if self.is_up.is_none() || self.streak >= rise {
+        // One that is down keeps its last word until it has risen.
+        if self.is_up != Some(false) || self.streak >= rise {
             self.is_up = Some(true);
+            self.failure = None;
         }
     }
 
@@ -233,7 +235,7 @@ impl Track {
             (Some(false), None) => now + rates.soon(),
             (Some(true), None) | (None, _) => started + period,
             (Some(false), Some(_)) => started + rates.interval / 2,
-            (Some(true), Some(_)) if self.is_silent() => now,
+            (Some(true), Some(_)) if self.silence() > 0 => now,
             (Some(true), Some(_)) => now + rates.soon(),
         };
         next.max(now)
@@ -338,7 +340,7 @@ mod tests {
         }
         give(&mut track, &refused, &rates, now);
         assert_eq!(track.is_up(), Some(false));
-        assert!(!track.is_silent());
+        assert_eq!(track.silence(), 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) struct Node {
     finding: Option<Finding>,
     is_held: bool,
     hold: Hold,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     reason: String,
     since: Option<Instant>,
 }
@@ -34,11 +34,12 @@ impl Node {
         self.tracks.values().filter_map(Track::doubted).max()
     }
 
-    /// How many silent answers take this way down: one less, if another way is
-    /// silent as well.
+    /// How many silent answers take this way down: one less, if another way has
+    /// been silent more often. So the one that noticed last decides with the
+    /// first, and the first needs all of its own.
     pub(super) fn pooled_fall(&self, layer: Layer, rates: &Rates) -> u32 {
-        let mut others = self.tracks.iter().filter(|(other, _)| **other != layer);
-        let is_shared = others.any(|(_, track)| track.is_silent());
+        let own = self.tracks.get(&layer).map_or(0, Track::silence);
+        let is_shared = self.tracks.values().any(|track| track.silence() > own);
         rates.fall.saturating_sub(is_shared.into()).max(1)
     }
 
@@ -103,10 +104,11 @@ impl Node {
         self.is_good()
     }
 
+    /// Where it should be: where it is, as long as it is held.
     fn target(&self) -> Option<Verdict> {
         let finding = self.finding.as_ref()?;
         Some(if self.is_held {
-            Verdict::Impaired
+            self.verdict
         } else {
             finding.verdict
         })
@@ -120,19 +122,14 @@ impl Node {
     /// Puts it where it should be. Says so if that is elsewhere.
     pub(super) fn place(&mut self, rates: &Rates, now: Instant) -> Option<(Verdict, String)> {
         let target = self.target()?;
-        let reason = self.finding.as_ref()?.reason.clone();
-        if target == self.verdict && !self.is_held {
-            self.reason = reason;
-            return None;
-        }
-        if self.is_held {
+        self.reason = if self.is_held {
             let seconds = self.hold.length().as_secs_f32();
-            self.reason = format!("it came and went: held down for {seconds} s");
-            if target == self.verdict {
-                return None;
-            }
+            format!("it came and went: held down for {seconds} s")
         } else {
-            self.reason = reason;
+            self.finding.as_ref()?.reason.clone()
+        };
+        if target == self.verdict {
+            return None;
         }
         if target == Verdict::Up {
             self.hold.came_up(now);

@@ -163,12 +163,11 @@ impl World {
     }
 
     pub(super) fn verdict(&self, number: u8) -> Verdict {
-        self.board.health(self.now).nodes[&node(number)].verdict
+        self.board.nodes[&node(number)].verdict
     }
 
     pub(super) fn verdicts(&self) -> Vec<Verdict> {
-        let health = self.board.health(self.now);
-        health.nodes.values().map(|it| it.verdict).collect()
+        self.board.nodes.values().map(|it| it.verdict).collect()
     }
 
     /// How long after now the node gets another verdict; it is run that long.
