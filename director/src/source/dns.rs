@@ -161,3 +161,132 @@ fn report(names: &[Name]) -> Report {
     }
     report
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::loader::load;
+
+    /// What a resolver says to one question: addresses, an error, or nothing ever.
+    type Line = Option<Result<&'static [&'static str], &'static str>>;
+
+    /// Says one line after the other.
+    struct Scripted(Mutex<VecDeque<Line>>);
+
+    impl Resolver for Scripted {
+        fn look_up<'a>(&'a self, _: &'a str) -> Answer<'a> {
+            let line = self.0.lock().unwrap().pop_front().flatten();
+            Box::pin(async move {
+                match line {
+                    Some(Ok(texts)) => Ok(texts.iter().map(|it| it.parse().unwrap()).collect()),
+                    Some(Err(error)) => Err(io::Error::other(error)),
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    fn settings(line: &str) -> Settings {
+        let args = line.split_whitespace().map(str::to_owned);
+        load(args, [], &[]).unwrap().settings
+    }
+
+    /// The reports after each line: addresses, whether it was answered, the error.
+    async fn follow(lines: Vec<Line>) -> Vec<(Vec<String>, bool, Option<String>)> {
+        let settings = settings("--vip 192.0.2.10/24 --dns proxies.test");
+        let count = lines.len();
+        let resolver = Scripted(Mutex::new(lines.into()));
+        let (sender, mut reports) = mpsc::channel(1);
+        let heard = async {
+            let mut heard = Vec::new();
+            for _ in 0..count {
+                let report = reports.recv().await.unwrap();
+                let addresses = report.nodes.keys().map(ToString::to_string).collect();
+                let state = report.state;
+                heard.push((addresses, state.answered.is_some(), state.error));
+            }
+            heard
+        };
+        tokio::select! {
+            heard = heard => heard,
+            () = run(&settings, &resolver, &sender) => unreachable!(),
+        }
+    }
+
+    fn texts(addresses: &[&str]) -> Vec<String> {
+        addresses.iter().map(|&it| it.to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_stays_until_there_is_another() {
+        let two: &[&str] = &["192.0.2.11", "192.0.2.12"];
+        let heard = follow(vec![
+            Some(Err("no server")),
+            Some(Ok(two)),
+            Some(Err("no server")),
+            None,
+            Some(Ok(&["192.0.2.12"])),
+        ])
+        .await;
+        let error = Some("proxies.test: no server".to_owned());
+        assert_eq!(heard[0], (vec![], false, error.clone()));
+        assert_eq!(heard[1], (texts(two), true, None));
+        assert_eq!(heard[2], (texts(two), true, error));
+        assert_eq!(heard[3].0, texts(two), "no answer at all");
+        assert!(
+            heard[3]
+                .2
+                .as_ref()
+                .is_some_and(|it| it.contains("timed out"))
+        );
+        assert_eq!(heard[4], (texts(&["192.0.2.12"]), true, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_address_counts_when_it_is_said_twice() {
+        let one: &[&str] = &["192.0.2.11"];
+        let heard = follow(vec![
+            Some(Ok(one)),
+            Some(Ok(&[])),
+            Some(Ok(one)),
+            Some(Ok(&[])),
+            Some(Err("no server")),
+            Some(Ok(&[])),
+            Some(Ok(&[])),
+        ])
+        .await;
+        let counts: Vec<_> = heard.iter().map(|it| it.0.len()).collect();
+        assert_eq!(counts, [1, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(heard[6], (vec![], true, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_are_no_nodes_are_named() {
+        let answer: &[&str] = &["127.0.1.1", "192.0.2.10", "192.0.2.11"];
+        let heard = follow(vec![Some(Ok(answer))]).await;
+        assert_eq!(heard[0].0, texts(&["192.0.2.11"]));
+        assert!(
+            heard[0]
+                .2
+                .as_ref()
+                .is_some_and(|it| it.contains("127.0.1.1"))
+        );
+    }
+
+    #[test]
+    fn the_c_library_says_in_words_that_there_is_no_address() {
+        let failed = "failed to lookup address information: ";
+        for (words, expected) in [
+            ("Name or service not known", true),
+            ("No address associated with hostname", true),
+            ("Name does not resolve", true),
+            ("Temporary failure in name resolution", false),
+            ("Try again", false),
+        ] {
+            assert_eq!(means_none(&format!("{failed}{words}")), expected, "{words}");
+        }
+    }
+}

@@ -161,3 +161,101 @@ fn source_news(origin: Origin, before: Option<&String>, state: &SourceState) -> 
         cause,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn report(origin: Origin, nodes: &[(u8, Stance)]) -> Report {
+        let now = Instant::now();
+        let said = |(last, stance): &(u8, Stance)| (ip(*last), Said::new(*stance, now, "a cause"));
+        Report {
+            nodes: nodes.iter().map(said).collect(),
+            ..Report::nothing(origin)
+        }
+    }
+
+    fn reports(all: impl IntoIterator<Item = Report>) -> BTreeMap<Origin, Report> {
+        all.into_iter().map(|it| (it.origin, it)).collect()
+    }
+
+    #[test]
+    fn a_node_carries_what_each_source_says() {
+        let reports = reports([
+            report(Origin::Static, &[(1, Stance::Ready), (2, Stance::Ready)]),
+            report(Origin::Swarm, &[(2, Stance::Draining)]),
+        ]);
+        let roster = merge(&reports);
+        assert_eq!(roster.nodes[&ip(1)].stance(), Stance::Ready);
+        assert_eq!(roster.nodes[&ip(2)].stance(), Stance::Draining);
+        assert_eq!(roster.nodes[&ip(2)].sightings.len(), 2);
+        assert!(!roster.is_complete(), "no source has answered");
+    }
+
+    #[test]
+    fn hints_name_no_node() {
+        let mut hints = report(Origin::Heartbeat, &[(1, Stance::Down), (3, Stance::Ready)]);
+        hints.only_hints = true;
+        let list = report(Origin::Static, &[(1, Stance::Ready)]);
+        let mut reports = reports([hints, list]);
+        let roster = merge(&reports);
+        assert_eq!(roster.nodes[&ip(1)].stance(), Stance::Down);
+        assert!(!roster.nodes.contains_key(&ip(3)));
+        if let Some(report) = reports.get_mut(&Origin::Heartbeat) {
+            report.only_hints = false;
+        }
+        assert!(merge(&reports).nodes.contains_key(&ip(3)));
+    }
+
+    #[test]
+    fn only_age_is_no_change() {
+        let earlier = merge(&reports([report(Origin::Dns, &[(1, Stance::Ready)])]));
+        let later = merge(&reports([report(Origin::Dns, &[(1, Stance::Ready)])]));
+        assert_ne!(earlier, later);
+        assert!(is_same_word(&earlier, &later));
+        let drained = merge(&reports([report(Origin::Dns, &[(1, Stance::Draining)])]));
+        assert!(!is_same_word(&earlier, &drained));
+        let mut answered = report(Origin::Dns, &[(1, Stance::Ready)]);
+        answered.state.answered = Some(Instant::now());
+        assert!(!is_same_word(&earlier, &merge(&reports([answered]))));
+    }
+
+    #[test]
+    fn news_say_who_decided_and_why() {
+        let old = reports([
+            report(Origin::Static, &[(1, Stance::Ready), (2, Stance::Ready)]),
+            report(Origin::Dns, &[]),
+        ]);
+        let mut failed = report(Origin::Dns, &[(2, Stance::Draining), (3, Stance::Ready)]);
+        failed.state.error = Some("no answer".to_owned());
+        let new = reports([report(Origin::Static, &[(2, Stance::Ready)]), failed]);
+        let (old, new_roster) = (merge(&old), merge(&new));
+        let news = super::news(&old, &new_roster, &new);
+        let lines: Vec<_> = news
+            .iter()
+            .map(|it| format!("{}: {} ({})", it.subject, it.decision, it.cause))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "192.0.2.2: the node is to be drained (DNS: a cause)",
+                "192.0.2.3: the node is known now (DNS: a cause)",
+                "192.0.2.1: the node is forgotten (no source names it any more)",
+                "DNS: the source fails, its last word stays (no answer)",
+            ]
+        );
+        let mut other_words = new.clone();
+        if let Some(report) = other_words.get_mut(&Origin::Dns) {
+            report.state.error = Some("still no answer".to_owned());
+        }
+        let said_again = super::news(&new_roster, &merge(&other_words), &other_words);
+        assert_eq!(said_again, [], "a source's failure is told once");
+        let mended = reports([report(Origin::Dns, &[])]);
+        let news = super::news(&new_roster, &merge(&mended), &mended);
+        assert_eq!(news.last().unwrap().decision, "the source is back");
+    }
+}

@@ -246,3 +246,6 @@ fn seen(node: &Node, task: &Task) -> Seen {
         because,
     }
 }
+
+#[cfg(test)]
+mod tests;
