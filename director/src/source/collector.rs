@@ -33,21 +33,21 @@ pub async fn run(
     let (reports, inbox) = mpsc::channel(16);
     let collector = Collector::new(&settings, state, journal.clone());
     let used = &settings.sources;
-    let dns = async {
+    let dns = Box::pin(async {
         if !used.dns.is_empty() {
             dns::run(&settings, &dns::SystemResolver, &reports).await;
         }
-    };
-    let swarm = async {
+    });
+    let swarm = Box::pin(async {
         if let Some(of) = &used.swarm {
             swarm::run(of, &settings.vips, &reports).await;
         }
-    };
-    let heartbeat = async {
+    });
+    let heartbeat = Box::pin(async {
         if used.heartbeat.enabled {
             heartbeat::listen(&settings, network, &reports, &journal).await;
         }
-    };
+    });
     let all = async { tokio::join!(dns, swarm, heartbeat, collector.run(inbox)) };
     tokio::select! {
         () = shutdown.reached(Stage::Draining) => {}
@@ -95,7 +95,8 @@ impl Collector {
     fn publish(&mut self, ages: bool) {
         let roster = merge(&self.reports);
         let is_news = !is_same_word(&self.published, &roster);
-        if !is_news && !(ages && roster != self.published) {
+        let is_newer = ages && roster != self.published;
+        if !is_news && !is_newer {
             return;
         }
         if is_news {

@@ -199,7 +199,7 @@ mod tests {
         let settings = settings("--vip 192.0.2.10/24 --dns proxies.test");
         let count = lines.len();
         let resolver = Scripted(Mutex::new(lines.into()));
-        let (sender, mut reports) = mpsc::channel(1);
+        let (sender, mut reports) = mpsc::channel::<Report>(1);
         let heard = async {
             let mut heard = Vec::new();
             for _ in 0..count {

@@ -115,8 +115,10 @@ impl Node {
 
 impl Roster {
     /// Has every source that is used answered once? Before that the list is
-    /// too short for anything to be removed on its word.
+    /// too short for anything to be removed on its word; so is the list that is
+    /// empty because no source was started yet.
     pub fn is_complete(&self) -> bool {
-        self.sources.values().all(|it| it.answered.is_some())
+        let mut sources = self.sources.values();
+        !self.sources.is_empty() && sources.all(|it| it.answered.is_some())
     }
 }

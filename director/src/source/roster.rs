@@ -234,8 +234,8 @@ mod tests {
         failed.state.error = Some("no answer".to_owned());
         let new = reports([report(Origin::Static, &[(2, Stance::Ready)]), failed]);
         let (old, new_roster) = (merge(&old), merge(&new));
-        let news = super::news(&old, &new_roster, &new);
-        let lines: Vec<_> = news
+        let told = news(&old, &new_roster, &new);
+        let lines: Vec<_> = told
             .iter()
             .map(|it| format!("{}: {} ({})", it.subject, it.decision, it.cause))
             .collect();
@@ -252,10 +252,10 @@ mod tests {
         if let Some(report) = other_words.get_mut(&Origin::Dns) {
             report.state.error = Some("still no answer".to_owned());
         }
-        let said_again = super::news(&new_roster, &merge(&other_words), &other_words);
+        let said_again = news(&new_roster, &merge(&other_words), &other_words);
         assert_eq!(said_again, [], "a source's failure is told once");
         let mended = reports([report(Origin::Dns, &[])]);
-        let news = super::news(&new_roster, &merge(&mended), &mended);
-        assert_eq!(news.last().unwrap().decision, "the source is back");
+        let told = news(&new_roster, &merge(&mended), &mended);
+        assert_eq!(told.last().unwrap().decision, "the source is back");
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Ear<'a> {
 
     /// Hears until sockets must be opened anew; no if nobody wants reports.
     async fn session(&mut self, sockets: &Sockets, reports: &mpsc::Sender<Report>) -> bool {
-        let mut buffer = [0; MAX_LENGTH + 1];
+        let mut buffer = vec![0; MAX_LENGTH + 1];
         loop {
             let now = Instant::now();
             if self.report_at <= now {

@@ -49,79 +49,66 @@ fn found(swarm: &Swarm) -> Vec<(u8, Stance)> {
     found.collect()
 }
 
+/// What becomes of the first node, if anything.
+fn first_after(edit: impl Fn(&mut Swarm)) -> Option<Stance> {
+    let mut swarm = swarm();
+    edit(&mut swarm);
+    let mut found = found(&swarm);
+    assert_eq!(
+        found.pop(),
+        Some((2, Stance::Ready)),
+        "nothing else changes"
+    );
+    found.pop().map(|(number, stance)| {
+        assert_eq!(number, 1);
+        stance
+    })
+}
+
 #[test]
 fn nodes_are_those_that_run_a_task() {
-    use Stance::{Down, Draining, Ready};
-    type Edit = fn(&mut Swarm);
-    let rows: [(&str, Edit, &[(u8, Stance)]); 12] = [
-        ("as it is", |_| {}, &[(1, Ready), (2, Ready)]),
-        (
-            "another's task",
-            |it| it.tasks[0].service_id = "s2".into(),
-            &[(2, Ready)],
-        ),
-        (
-            "not yet",
-            |it| it.tasks[0].state = TaskState::Pending,
-            &[(2, Ready)],
-        ),
-        (
-            "no more",
-            |it| it.tasks[0].desired = TaskState::Ended,
-            &[(2, Ready)],
-        ),
-        (
-            "told to end",
-            |it| it.tasks[0].leaving = true,
-            &[(1, Draining), (2, Ready)],
-        ),
-        (
-            "ill",
-            |it| it.tasks[0].health = Some(Health::Unhealthy),
-            &[(1, Down), (2, Ready)],
-        ),
-        (
-            "drained",
-            |it| it.nodes[0].availability = Availability::Drain,
-            &[(1, Draining), (2, Ready)],
-        ),
-        (
-            "paused",
-            |it| it.nodes[0].availability = Availability::Pause,
-            &[(1, Draining), (2, Ready)],
-        ),
-        (
-            "down",
-            |it| it.nodes[0].state = NodeState::Down,
-            &[(1, Down), (2, Ready)],
-        ),
-        (
-            "cut off",
-            |it| it.nodes[0].state = NodeState::Disconnected,
-            &[(1, Down), (2, Ready)],
-        ),
-        (
-            "a virtual address",
-            |it| it.nodes[0].address = Some([192, 0, 2, 10].into()),
-            &[(2, Ready)],
-        ),
-        (
-            "two tasks, one told to end",
-            |it| {
-                let leaving = Task {
-                    id: "t0".into(),
-                    leaving: true,
-                    ..task(1)
-                };
-                it.tasks.insert(0, leaving);
-            },
-            &[(1, Ready), (2, Ready)],
-        ),
+    type Edit = fn(&mut Task);
+    let rows: [(Edit, Option<Stance>); 7] = [
+        (|_| {}, Some(Stance::Ready)),
+        (|it| it.service_id = "s2".to_owned(), None),
+        (|it| it.state = TaskState::Pending, None),
+        (|it| it.desired = TaskState::Ended, None),
+        (|it| it.leaving = true, Some(Stance::Draining)),
+        (|it| it.health = Some(Health::Unhealthy), Some(Stance::Down)),
+        (|it| it.node_id = "gone".to_owned(), None),
     ];
-    for (name, edit, expected) in rows {
-        let mut swarm = swarm();
-        edit(&mut swarm);
-        assert_eq!(found(&swarm), expected, "{name}");
+    for (row, (edit, expected)) in rows.into_iter().enumerate() {
+        let stance = first_after(|swarm| edit(&mut swarm.tasks[0]));
+        assert_eq!(stance, expected, "row {row}");
+    }
+    let beside = Task {
+        leaving: true,
+        ..task(1)
+    };
+    let stance = first_after(|swarm| swarm.tasks.insert(0, beside.clone()));
+    assert_eq!(stance, Some(Stance::Ready), "the best of two counts");
+}
+
+#[test]
+fn what_managers_say_of_a_node_counts() {
+    type Edit = fn(&mut Node);
+    let rows: [(Edit, Option<Stance>); 6] = [
+        (
+            |it| it.availability = Availability::Drain,
+            Some(Stance::Draining),
+        ),
+        (
+            |it| it.availability = Availability::Pause,
+            Some(Stance::Draining),
+        ),
+        (|it| it.state = NodeState::Down, Some(Stance::Down)),
+        (|it| it.state = NodeState::Disconnected, Some(Stance::Down)),
+        (|it| it.address = Some([192, 0, 2, 10].into()), None),
+        (|it| it.address = None, None),
+    ];
+    for (row, (edit, expected)) in rows.into_iter().enumerate() {
+        let stance = first_after(|swarm| edit(&mut swarm.nodes[0]));
+        assert_eq!(stance, expected, "row {row}");
     }
 }
 

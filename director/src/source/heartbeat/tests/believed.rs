@@ -52,7 +52,7 @@ impl Scene {
 
     /// Hears a message from the address it speaks for.
     fn hear(&mut self, message: &Heartbeat) -> Result<bool, Refusal> {
-        let from = message.addresses().next().unwrap_or(ip(99));
+        let from = message.addresses().next().unwrap_or_else(|| ip(99));
         self.hear_from(message, from)
     }
 

@@ -179,6 +179,36 @@ async fn without_a_key_only_named_nodes_are_hinted_at() {
     assert_eq!(roster.nodes.len(), 1, "a stranger stays one");
 }
 
+/// Run it so: `ip netns exec NAME PROGRAM the_links_groups --ignored`,
+/// where `NAME` has an interface of 192.0.2.12/24 and 2001:db8::12/64 (nodad).
+#[tokio::test]
+#[ignore = "needs a network namespace with a link of its own"]
+async fn the_links_groups_carry_it() {
+    let (_links, network) = crate::network::Links::open().await.unwrap();
+    for vip in ["192.0.2.10/24", "2001:db8::10/64"] {
+        let mut settings = settings(free_port(), Some("a key"));
+        settings.vips = vec![vip.parse().unwrap()];
+        settings.sources.heartbeat.directors.clear();
+        let (sender, mut roster) = watch::channel(Arc::<Roster>::default());
+        let (_running, shutdown) = channel();
+        let (_state, receiving) = watch::channel(Arc::default());
+        let settings = Arc::new(settings);
+        let of = (Arc::clone(&settings), network.clone());
+        let journal = Journal::default();
+        tokio::spawn(crate::source::run(
+            of.0,
+            of.1,
+            sender,
+            journal,
+            shutdown.clone(),
+        ));
+        tokio::spawn(report(settings, receiving, network.clone(), shutdown));
+        let heard = roster.wait_for(|roster| roster.nodes.len() == 2);
+        let heard = timeout(Duration::from_secs(10), heard).await;
+        println!("{:?}", heard.expect("it is heard").expect("it runs"));
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_key_is_told_once() {
     let port = free_port();
@@ -211,7 +241,7 @@ async fn a_port_in_use_is_reported_and_tried_again() {
     let port = holder.local_addr().unwrap().port();
     let settings = settings(port, Some("a key"));
     let mut director = Director::start(&settings);
-    let error = |it: &Roster| it.sources[&Origin::Heartbeat].error.clone();
+    let error = |it: &Roster| it.sources.get(&Origin::Heartbeat)?.error.clone();
     let roster = director.until(|it| error(it).is_some()).await;
     assert!(
         error(&roster)
@@ -220,7 +250,5 @@ async fn a_port_in_use_is_reported_and_tried_again() {
     );
     assert!(!roster.is_complete());
     drop(holder);
-    director
-        .until(|it| error(it).is_none() && it.is_complete())
-        .await;
+    director.until(Roster::is_complete).await;
 }
