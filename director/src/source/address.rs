@@ -39,6 +39,12 @@ pub(super) struct Own {
 }
 
 impl Own {
+    /// Its addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let v4 = self.v4.map(IpAddr::V4);
+        v4.into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+
     /// As the settings and the links say, if there is such an interface now.
     pub(super) fn find(settings: &Settings, network: &Snapshot) -> Option<Self> {
         let first = settings.vips.first()?;

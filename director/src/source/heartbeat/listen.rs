@@ -53,6 +53,8 @@ pub(in super::super) async fn listen(
     loop {
         let own = Own::find(settings, &network.borrow_and_update());
         let index = own.map(|own| own.index);
+        ear.peers
+            .set_own(own.iter().flat_map(Own::addresses).collect());
         let sockets = Sockets::open(settings.sources.heartbeat.port, index);
         let (sockets, error) = match sockets {
             Ok((sockets, error)) => (sockets, error),
@@ -62,8 +64,7 @@ pub(in super::super) async fn listen(
         let moved = async {
             loop {
                 changed(&mut network).await;
-                let own = Own::find(settings, &network.borrow_and_update());
-                if own.map(|own| own.index) != index {
+                if Own::find(settings, &network.borrow_and_update()) != own {
                     return;
                 }
             }

@@ -88,9 +88,13 @@ impl Heard {
         self.silent_from() + KEPT
     }
 
+    fn has_left(&self) -> bool {
+        self.message.state == State::Leaving
+    }
+
     /// May nobody else speak for its addresses?
     fn is_live(&self, now: Instant) -> bool {
-        now < self.silent_from() && self.message.state != State::Leaving
+        now < self.silent_from() && !self.has_left()
     }
 }
 
@@ -99,6 +103,8 @@ impl Heard {
 pub(super) struct Peers {
     key: Option<Key>,
     vips: Vec<Vip>,
+    /// This machine's addresses.
+    own: Vec<IpAddr>,
     boots: HashMap<u64, Heard>,
 }
 
@@ -107,8 +113,14 @@ impl Peers {
         Self {
             key,
             vips: vips.to_vec(),
+            own: Vec::new(),
             boots: HashMap::new(),
         }
+    }
+
+    /// Which addresses are this machine's: hearing itself, it hears no network.
+    pub(super) fn set_own(&mut self, own: Vec<IpAddr>) {
+        self.own = own;
     }
 
     /// Takes a message in; says whether it says anything new.
@@ -178,7 +190,7 @@ impl Peers {
     /// What all that is heard makes of nodes.
     pub(super) fn nodes(&self, now: Instant) -> BTreeMap<IpAddr, Said> {
         let mut heard: Vec<_> = self.boots.values().collect();
-        heard.retain(|it| now < it.kept_until());
+        heard.retain(|it| !self.is_forgotten(it, now));
         heard.sort_by_key(|it| it.at);
         let mut nodes = BTreeMap::new();
         for heard in heard {
@@ -187,6 +199,16 @@ impl Peers {
             }
         }
         nodes
+    }
+
+    /// Of a node that fell silent without a word, only once others were heard
+    /// since: if all are silent, it is this machine that is cut off.
+    fn is_forgotten(&self, heard: &Heard, now: Instant) -> bool {
+        let mut others = self.boots.values();
+        now >= heard.kept_until()
+            && (heard.has_left()
+                || others
+                    .any(|it| it.at >= heard.silent_from() && !shares(&it.addresses, &self.own)))
     }
 
     fn said(&self, heard: &Heard, address: IpAddr, now: Instant) -> Said {

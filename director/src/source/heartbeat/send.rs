@@ -182,9 +182,8 @@ fn targets(settings: &Settings, own: Own) -> Vec<SocketAddr> {
         targets.extend(own.v4.map(|_| IpAddr::V4(GROUP_V4)));
         targets.extend(own.v6.map(|_| IpAddr::V6(GROUP_V6)));
     } else if settings.roles.director {
-        targets.retain(|it| {
-            Some(*it) != own.v4.map(Into::into) && Some(*it) != own.v6.map(Into::into)
-        });
+        let own: Vec<IpAddr> = own.addresses().collect();
+        targets.retain(|it| !own.contains(it));
         targets.push(Ipv4Addr::LOCALHOST.into());
     }
     let scoped = |address: IpAddr| match address {

@@ -81,8 +81,43 @@ fn silence_is_a_hint_and_then_forgotten() {
     assert_eq!(scene.hear(&message(1, 2, 11)), Ok(true), "it is back");
     assert_eq!(scene.stance(11), Some(Stance::Ready));
     scene.now += INTERVAL * 3 + Duration::from_secs(60);
+    assert_eq!(scene.hear(&message(9, 1, 12)), Ok(true), "another is heard");
     assert_eq!(scene.stance(11), None);
-    assert_eq!(scene.peers.next_change(scene.now), None);
+}
+
+#[test]
+fn when_all_are_silent_none_is_forgotten() {
+    let mut scene = Scene::new(Some(key()));
+    scene.peers.set_own(vec![ip(1)]);
+    for (boot, last) in [(1, 11), (2, 12), (3, 1)] {
+        assert_eq!(scene.hear(&message(boot, 1, last)), Ok(true));
+    }
+    scene.now += Duration::from_secs(3600);
+    assert_eq!(
+        scene.hear(&message(3, 2, 1)),
+        Ok(true),
+        "only this machine itself"
+    );
+    assert_eq!(scene.stance(11), Some(Stance::Down));
+    assert_eq!(
+        scene.hear(&message(1, 2, 11)),
+        Ok(true),
+        "the network is back"
+    );
+    assert_eq!(scene.stance(11), Some(Stance::Ready));
+    assert_eq!(scene.stance(12), None);
+}
+
+#[test]
+fn a_node_that_left_is_forgotten_whoever_is_heard() {
+    let mut scene = Scene::new(Some(key()));
+    let leaving = Heartbeat {
+        state: State::Leaving,
+        ..message(1, 1, 11)
+    };
+    assert_eq!(scene.hear(&leaving), Ok(true));
+    scene.now += INTERVAL * 3 + Duration::from_secs(60);
+    assert_eq!(scene.stance(11), None);
 }
 
 #[test]
