@@ -36,7 +36,7 @@ pub(super) struct Director<'a> {
 pub(super) struct Events {
     body: Incoming,
     buffer: BytesMut,
-    connection: Connection,
+    _connection: Connection,
 }
 
 /// Carries a connection's bytes, until it is dropped.
@@ -76,7 +76,7 @@ impl<'a> Director<'a> {
         Ok(Events {
             body: response.into_body(),
             buffer: BytesMut::new(),
-            connection,
+            _connection: connection,
         })
     }
 

@@ -29,9 +29,9 @@ Verbs ask the director that runs on this machine:
   undrain NODE      connections to it again
   failover          give the virtual addresses to another director
   teardown          take everything of Tidegate's out of this machine, and stop
-  events            the last decisions with their causes
+  events            the last decisions with their causes, and then each new one
     --after N         only those after number N
-    --follow          and those to come
+    --follow=false    end after those there are
 Each takes
   --socket PATH     the director's unix socket (/run/tidegate/director.sock, or
                     what TIDEGATE_DIRECTOR_SOCKET names)
@@ -70,7 +70,7 @@ pub enum Verb {
     Events {
         /// Only those after this number.
         after: u64,
-        /// And those to come.
+        /// And those to come?
         follow: bool,
     },
     /// The help text.
@@ -115,6 +115,9 @@ pub enum UsageError {
     /// An option with one that it doesn't take.
     #[error("--after wants the number of an event, not {0:?}")]
     Number(String),
+    /// A switch that is neither on nor off.
+    #[error("--follow is true or false, not {0:?}")]
+    Switch(String),
 }
 
 /// Why nothing came of it.
@@ -146,7 +149,7 @@ pub fn verb(arguments: &[String]) -> Option<Result<Invocation, UsageError>> {
         "teardown" => Verb::Teardown,
         "events" => Verb::Events {
             after: 0,
-            follow: false,
+            follow: true,
         },
         _ => return None,
     };
@@ -175,7 +178,7 @@ fn read(mut invocation: Invocation, name: &str, rest: &[String]) -> Result<Invoc
             ("--socket", _) => invocation.socket = Some(value()?.into()),
             ("--json", _) if attached.is_none() => invocation.json = true,
             ("--help" | "-h", verb) => *verb = Verb::Help,
-            ("--follow", Verb::Events { follow, .. }) if attached.is_none() => *follow = true,
+            ("--follow", Verb::Events { follow, .. }) => *follow = switch(attached)?,
             ("--after", Verb::Events { after, .. }) => {
                 let value = value()?;
                 let number = value.parse();
@@ -204,6 +207,14 @@ fn read(mut invocation: Invocation, name: &str, rest: &[String]) -> Result<Invoc
     }
 }
 
+fn switch(value: Option<&str>) -> Result<bool, UsageError> {
+    match value {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => Err(UsageError::Switch(other.to_owned())),
+    }
+}
+
 /// Asks the director and prints what it says: 0 done, 1 refused or failed, 3 no
 /// director found. Whoever reads the output may stop reading at any time.
 pub fn run(invocation: &Invocation) -> ExitCode {
@@ -213,7 +224,13 @@ pub fn run(invocation: &Invocation) -> ExitCode {
         .build();
     let result = runtime.map_err(Failure::Output).and_then(|runtime| {
         let mut output = io::stdout().lock();
-        runtime.block_on(execute(invocation, &path, &mut output))
+        let result = runtime.block_on(execute(invocation, &path, &mut output));
+        if let (Err(Failure::Refused(error)), true) = (&result, invocation.json) {
+            let error = error.clone();
+            let problem = serde_json::to_string(&types::Problem { error });
+            writeln!(output, "{}", problem.unwrap_or_default())?;
+        }
+        result
     });
     let Err(failure) = result else {
         return ExitCode::SUCCESS;

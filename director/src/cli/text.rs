@@ -240,7 +240,7 @@ fn or_dash(text: Option<String>) -> String {
 }
 
 /// A time in seconds, as coarse as it is long.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -10,10 +10,9 @@ mod election;
 mod exposition;
 pub(crate) mod label;
 mod node;
-mod server;
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod scene;
+mod server;
 
 use std::time::Instant;
 
