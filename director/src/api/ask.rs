@@ -26,6 +26,9 @@ pub(super) enum Order {
     Teardown,
 }
 
+/// Why nothing is asked: the status, and the words.
+type Refusal = (StatusCode, String);
+
 /// Has it done, and says what came of it.
 pub(super) async fn answer(context: &Context, order: Order, node: &str) -> Response {
     let command = match order {
@@ -34,7 +37,7 @@ pub(super) async fn answer(context: &Context, order: Order, node: &str) -> Respo
         Order::Drain | Order::Undrain => match find(context, node) {
             Ok(node) if order == Order::Drain => Command::Drain(node),
             Ok(node) => Command::Undrain(node),
-            Err(refusal) => return refusal,
+            Err((status, words)) => return error(status, words),
         },
     };
     hand_on(context, command).await
@@ -59,7 +62,7 @@ async fn hand_on(context: &Context, command: Command) -> Response {
 }
 
 /// The node that is meant, by its address or by its name.
-fn find(context: &Context, text: &str) -> Result<IpAddr, Response> {
+fn find(context: &Context, text: &str) -> Result<IpAddr, Refusal> {
     let text = decode(text);
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
@@ -69,7 +72,7 @@ fn find(context: &Context, text: &str) -> Result<IpAddr, Response> {
     }
 }
 
-fn known(context: &Context, address: IpAddr) -> Result<IpAddr, Response> {
+fn known(context: &Context, address: IpAddr) -> Result<IpAddr, Refusal> {
     let observed = &context.observed;
     let is_known = observed.roster.borrow().nodes.contains_key(&address)
         || observed.health.borrow().nodes.contains_key(&address)
@@ -78,10 +81,10 @@ fn known(context: &Context, address: IpAddr) -> Result<IpAddr, Response> {
         return Ok(address);
     }
     let words = format!("there is no node {address}: the status lists those there are");
-    Err(error(StatusCode::NOT_FOUND, words))
+    Err((StatusCode::NOT_FOUND, words))
 }
 
-fn named(context: &Context, name: &str) -> Result<IpAddr, Response> {
+fn named(context: &Context, name: &str) -> Result<IpAddr, Refusal> {
     let roster = context.observed.roster.borrow();
     let nodes = roster.nodes.iter();
     let named = nodes.filter(|(_, node)| {
@@ -93,13 +96,13 @@ fn named(context: &Context, name: &str) -> Result<IpAddr, Response> {
         [address] => Ok(*address),
         [] => {
             let words = format!("there is no node {name:?}: the status lists those there are");
-            Err(error(StatusCode::NOT_FOUND, words))
+            Err((StatusCode::NOT_FOUND, words))
         }
         several => {
             let several: Vec<_> = several.iter().map(ToString::to_string).collect();
             let several = several.join(" and ");
             let words = format!("{name:?} is the name of {several}: say which by its address");
-            Err(error(StatusCode::CONFLICT, words))
+            Err((StatusCode::CONFLICT, words))
         }
     }
 }

@@ -111,6 +111,17 @@ pub enum ApiError {
     Tls(#[source] rustls::Error),
 }
 
+impl ApiError {
+    /// Does somebody else have the socket or the address?
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::SocketInUse(_) => true,
+            Self::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
+}
+
 /// Binds and serves the API until the shutdown begins.
 ///
 /// # Errors

@@ -3,9 +3,10 @@
 //! What can't be used is said once and not used: the last good one stays.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
@@ -26,8 +27,9 @@ pub(super) struct Certificate {
     current: watch::Sender<Arc<ServerConfig>>,
 }
 
-/// What tells a file from its next version: when it was written, and its size.
-type Seen = [Option<(SystemTime, u64)>; 2];
+/// What tells a file from its next version, which may be another file: its
+/// number, when it was written to the nanosecond, and its size.
+type Seen = [Option<(u64, i64, i64, u64)>; 2];
 
 impl Certificate {
     /// Reads it.
@@ -63,7 +65,8 @@ impl Certificate {
         }
     }
 
-    fn look_again(&mut self) {
+    /// Looks at the files once.
+    pub(super) fn look_again(&mut self) {
         let seen = look(&self.certificate, &self.key);
         if seen == self.seen {
             return;
@@ -85,8 +88,8 @@ impl Certificate {
 
 fn look(certificate: &Path, key: &Path) -> Seen {
     [certificate, key].map(|path| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        let it = fs::metadata(path).ok()?;
+        Some((it.ino(), it.mtime(), it.mtime_nsec(), it.size()))
     })
 }
 

@@ -105,9 +105,7 @@ impl<'a> Director<'a> {
             why,
         };
         let stream = UnixStream::connect(self.path).await.map_err(absent)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = Connection(tokio::spawn(async move {
             // What goes wrong is seen by whoever reads the answer.
             let _ = connection.await;
@@ -118,7 +116,7 @@ impl<'a> Director<'a> {
             .header("host", "tidegate-director")
             .body(Empty::<Bytes>::new());
         let request = request.map_err(|reason| Failure::Broken(reason.to_string()))?;
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let response = sender.send_request(request).await?;
         Ok((response, connection))
     }
 }
@@ -140,7 +138,7 @@ impl Events {
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
             };
-            if let Ok(data) = frame.map_err(broken)?.into_data() {
+            if let Ok(data) = frame?.into_data() {
                 self.buffer.extend_from_slice(&data);
             }
         }
@@ -153,8 +151,10 @@ async fn whole(body: Incoming) -> Result<Bytes, Failure> {
     Ok(whole.to_bytes())
 }
 
-fn broken(reason: hyper::Error) -> Failure {
-    Failure::Broken(reason.to_string())
+impl From<hyper::Error> for Failure {
+    fn from(reason: hyper::Error) -> Self {
+        Self::Broken(reason.to_string())
+    }
 }
 
 fn refused(body: &[u8]) -> Failure {

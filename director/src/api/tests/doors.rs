@@ -67,6 +67,7 @@ async fn a_file_with_the_name_is_nobodys_to_remove() {
     fs::write(&socket, "precious").unwrap();
     let refusal = Api::bind(directory.settings("")).await.unwrap_err();
     assert!(matches!(refusal, ApiError::NotASocket(_)), "{refusal}");
+    assert!(!refusal.is_in_use());
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
 }
 
@@ -133,7 +134,7 @@ async fn over_tls(
 }
 
 #[tokio::test]
-async fn tls_follows_its_files_and_keeps_the_last_good_one() {
+async fn tls_follows_its_files() {
     let directory = Directory::new("tls");
     fs::create_dir_all(&directory.0).unwrap();
     let at = directory.0.clone();
@@ -145,7 +146,6 @@ async fn tls_follows_its_files_and_keeps_the_last_good_one() {
     assert_eq!(status(&over_tls(address, &first).await.unwrap()), 200);
     // In the clear there is nothing to be had.
     assert_eq!(status(&served.tcp(&request("GET /healthz", "")).await), 0);
-    fs::write(at.join("key.pem"), "not a key").unwrap();
     let second = certificate(&at);
     let mut said = over_tls(address, &second).await;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -181,4 +181,26 @@ fn files_that_cannot_be_used_are_said() {
         let said = refusal.to_string();
         assert!(said.contains(expected), "{said}");
     }
+}
+
+#[test]
+fn the_last_good_certificate_stays() {
+    use crate::api::tls::Certificate;
+    let directory = Directory::new("last-good");
+    let at = directory.0.as_path();
+    fs::create_dir_all(at).unwrap();
+    certificate(at);
+    let (cert, key) = (at.join("cert.pem"), at.join("key.pem"));
+    let mut opened = Certificate::open(&cert, &key).unwrap();
+    let current = opened.current();
+    let first = Arc::clone(&current.borrow());
+    fs::write(&key, "not a key").unwrap();
+    opened.look_again();
+    assert!(Arc::ptr_eq(&first, &current.borrow()));
+    fs::remove_file(&key).unwrap();
+    opened.look_again();
+    assert!(Arc::ptr_eq(&first, &current.borrow()));
+    certificate(at);
+    opened.look_again();
+    assert!(!Arc::ptr_eq(&first, &current.borrow()));
 }

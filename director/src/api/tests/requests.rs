@@ -81,13 +81,49 @@ async fn a_receiver_alone_and_trouble_are_said() {
 #[tokio::test]
 async fn what_is_hostile_or_wrong_is_refused() {
     let served = serve(Directory::new("hostile"), "").await;
+    for (sent, expected, contains) in hostile().into_iter().chain(wrong()) {
+        let said = served.unix(sent.as_bytes()).await;
+        let start: String = sent.chars().take(60).collect();
+        assert_eq!(status(&said), expected, "{start:?}: {said}");
+        assert!(said.contains(contains), "{start:?}: {said}");
+        if body(&said).starts_with('{') && expected >= 400 {
+            assert!(body(&said).starts_with("{\"error\":\""), "{said}");
+        }
+    }
+    // It is still there for everybody else.
+    let said = served.unix(request("GET /healthz", "").as_bytes()).await;
+    assert_eq!(status(&said), 200);
+    served.end().await;
+}
+
+/// A request, its status, and a part of its answer.
+type Row = (String, u16, &'static str);
+
+fn hostile() -> Vec<Row> {
     let long = format!("x-long: {}\r\n", "a".repeat(17 << 10));
     let many: String = (0..80).map(|at| format!("x-{at}: 1\r\n")).collect();
     let large = format!("content-length: {}\r\n", 70_000);
     let large = request("POST /service", &large) + &"a".repeat(70_000);
     let broken = request("POST /service", "transfer-encoding: chunked\r\n") + "zz\r\n";
     let short = request("POST /service", "content-length: 3\r\n") + "abc";
-    let rows = [
+    vec![
+        (request("GET /v1/status", &long), 431, ""),
+        (request("GET /v1/status", &many), 431, ""),
+        (
+            request("POST /v1/drain/pi-1", "origin: http://evil\r\n"),
+            403,
+            "browser",
+        ),
+        (short, 201, "POST /service abc"),
+        (large, 413, "64 KiB"),
+        (broken, 400, "broken"),
+        ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(), 400, ""),
+        ("GET /v1/status HTTP/9.9\r\n\r\n".to_owned(), 400, ""),
+    ]
+}
+
+fn wrong() -> Vec<Row> {
+    vec![
         (request("GET /", ""), 404, ""),
         (request("GET //v1/status", ""), 404, ""),
         (request("GET /v1/status/", ""), 404, ""),
@@ -126,32 +162,7 @@ async fn what_is_hostile_or_wrong_is_refused() {
             "event's number",
         ),
         (request("GET /v1/events?x", ""), 400, "follow"),
-        (request("GET /v1/status", &long), 431, ""),
-        (request("GET /v1/status", &many), 431, ""),
-        (
-            request("POST /v1/drain/pi-1", "origin: http://evil\r\n"),
-            403,
-            "browser",
-        ),
-        (short, 201, "POST /service abc"),
-        (large, 413, "64 KiB"),
-        (broken, 400, "broken"),
-        ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(), 400, ""),
-        ("GET /v1/status HTTP/9.9\r\n\r\n".to_owned(), 400, ""),
-    ];
-    for (sent, expected, contains) in rows {
-        let said = served.unix(sent.as_bytes()).await;
-        let start: String = sent.chars().take(60).collect();
-        assert_eq!(status(&said), expected, "{start:?}: {said}");
-        assert!(said.contains(contains), "{start:?}: {said}");
-        if body(&said).starts_with('{') && expected >= 400 {
-            assert!(body(&said).starts_with("{\"error\":\""), "{said}");
-        }
-    }
-    // It is still there for everybody else.
-    let said = served.unix(request("GET /healthz", "").as_bytes()).await;
-    assert_eq!(status(&said), 200);
-    served.end().await;
+    ]
 }
 
 #[tokio::test]
