@@ -5,11 +5,14 @@
 //! [`ipvs`] is the kernel, the real one or one in memory. [`controller`] brings
 //! a kernel to what is desired and keeps it there.
 
+pub mod api;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod health;
 pub mod ipvs;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod plan;
