@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::shell::Shell;
-use super::{Addresses, wire, words};
+use super::{wire, words};
+use crate::model::Family;
+use crate::network::{AddressUse, NetworkError};
 use crate::view::Order;
 use crate::vrrp::{Alarm, Cause, Effect, Event, Key, State, link};
 
@@ -25,7 +27,7 @@ const ADDRESSING: Duration = Duration::from_secs(2);
 /// hundreds of questions in every interval.
 const QUESTIONS: usize = 8;
 
-impl<L: Addresses> Shell<L> {
+impl Shell {
     /// Carries out effects that were decided at `begun`.
     pub(super) async fn carry_out(&mut self, effects: Vec<(Key, Effect)>, begun: Instant) {
         let mut queue = VecDeque::from(effects);
@@ -122,11 +124,11 @@ impl<L: Addresses> Shell<L> {
     async fn add_addresses(&mut self, key: Key) -> Result<(), String> {
         let index = self.index().ok_or("the interface is gone")?;
         for address in self.addresses(key) {
-            let adding = self.parts.links.add(index, address);
-            let late = |_| Err("no answer in time".to_owned());
-            let added = tokio::time::timeout(ADDRESSING, adding).await;
-            added
-                .unwrap_or_else(late)
+            let prefix = Family::of(address).bits();
+            let links = &self.parts.links;
+            let adding = links.add_address(index, address, prefix, AddressUse::Held);
+            in_time(adding)
+                .await
                 .map_err(|reason| format!("cannot set {address}: {reason}"))?;
         }
         if let Some(seat) = self.seats.get_mut(&key) {
@@ -143,10 +145,9 @@ impl<L: Addresses> Shell<L> {
             return;
         };
         for address in addresses {
-            let removing = self.parts.links.remove(index, address);
-            let late = |_| Err("no answer in time".to_owned());
-            let removed = tokio::time::timeout(ADDRESSING, removing).await;
-            if let Err(reason) = removed.unwrap_or_else(late) {
+            let prefix = Family::of(address).bits();
+            let removing = self.parts.links.remove_address(index, address, prefix);
+            if let Err(reason) = in_time(removing).await {
                 let reason = format!("{address}: {reason}");
                 self.record(key, "could not take an address off the interface", reason);
             }
@@ -308,4 +309,12 @@ impl<L: Addresses> Shell<L> {
         }
         self.publish();
     }
+}
+
+async fn in_time(change: impl Future<Output = Result<(), NetworkError>>) -> Result<(), String> {
+    let late = |_| "no answer from the kernel in time".to_owned();
+    let changed = tokio::time::timeout(ADDRESSING, change)
+        .await
+        .map_err(late)?;
+    changed.map_err(|error| error.to_string())
 }

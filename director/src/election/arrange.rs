@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use super::shell::Shell;
 use super::wire::Wire;
-use super::{Addresses, ElectionError, place};
+use super::{ElectionError, place};
 use crate::config::Settings;
 use crate::model::Family;
 use crate::network::Interface;
 use crate::vrrp::{self, Event, HardwareAddress, Key, State, VirtualRouter};
 
-impl<L: Addresses> Shell<L> {
+impl Shell {
     /// Brings everything in line with what the kernel says of the links.
     pub(super) async fn arrange(&mut self) -> Result<(), ElectionError> {
         let snapshot = self.parts.network.borrow_and_update().clone();

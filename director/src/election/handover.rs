@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 
-use super::Addresses;
 use super::shell::Shell;
 use crate::view::{Ask, Command};
 use crate::vrrp::{Cause, Event, Key, State};
@@ -22,7 +21,7 @@ pub(super) struct Handover {
     failure: Option<String>,
 }
 
-impl<L: Addresses> Shell<L> {
+impl Shell {
     pub(super) async fn ask(&mut self, (command, answer): Ask) {
         let held: BTreeSet<_> = self.seats.keys().copied().collect();
         let masters = held

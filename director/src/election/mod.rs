@@ -3,8 +3,8 @@
 //! Owns the sockets of the clients' interface, the thread they are served by, and
 //! the order in which services, addresses and announcements come and go. It
 //! decides nothing itself: the virtual routers do, and here their effects are
-//! carried out. The table is changed by whoever answers the orders, addresses
-//! through [`Addresses`]. `app` calls [`run`].
+//! carried out. The table is changed by whoever answers the orders. `app` calls
+//! [`run`].
 
 mod act;
 mod arrange;
@@ -17,7 +17,6 @@ mod wire;
 mod words;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidegate_shared::shutdown::Shutdown;
@@ -25,42 +24,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Settings;
 use crate::journal::Journal;
-use crate::network::Snapshot;
+use crate::network::{Links, Snapshot};
 use crate::source::Roster;
 use crate::view::{Ask, ControlState, Order, VrrpState};
 use crate::vrrp::SettingsError;
 
-/// Puts virtual addresses on an interface and takes them off.
-pub trait Addresses: Send + 'static {
-    /// Puts the address there with the full length of prefix, for the clients'
-    /// side. One that is there is fine.
-    ///
-    /// # Errors
-    /// Why not, in words.
-    fn add(
-        &self,
-        index: u32,
-        address: IpAddr,
-    ) -> impl Future<Output = Result<(), String>> + Send + '_;
-
-    /// Takes the address off. One that is gone is fine.
-    ///
-    /// # Errors
-    /// Why not, in words.
-    fn remove(
-        &self,
-        index: u32,
-        address: IpAddr,
-    ) -> impl Future<Output = Result<(), String>> + Send + '_;
-}
-
 /// What an election works with.
 #[derive(Debug)]
-pub struct Parts<L> {
+pub struct Parts {
     /// What is configured.
     pub settings: Arc<Settings>,
     /// Who changes addresses.
-    pub links: L,
+    pub links: Links,
     /// This machine's links.
     pub network: watch::Receiver<Arc<Snapshot>>,
     /// The nodes, which can be witnesses.
@@ -108,7 +83,7 @@ pub enum ElectionError {
 /// # Errors
 /// An [`ElectionError`], when it can't start. Everything that may pass by itself
 /// (an interface that is missing or down, a kernel that refuses) is waited for.
-pub async fn run<L: Addresses>(parts: Parts<L>) -> Result<(), ElectionError> {
+pub async fn run(parts: Parts) -> Result<(), ElectionError> {
     let (done, end) = oneshot::channel();
     let serve = move || {
         // Whoever waits may have been dropped.
@@ -121,7 +96,7 @@ pub async fn run<L: Addresses>(parts: Parts<L>) -> Result<(), ElectionError> {
     end.await.map_err(|_| ElectionError::Ended)?
 }
 
-fn serve<L: Addresses>(parts: Parts<L>) -> Result<(), ElectionError> {
+fn serve(parts: Parts) -> Result<(), ElectionError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

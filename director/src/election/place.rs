@@ -150,7 +150,9 @@ pub(super) fn router(
     router.version = configured.version;
     router.checksum = configured.checksum;
     let peers = configured.peers.iter();
-    let peers = peers.filter(|peer| Family::of(**peer) == family);
+    // One list can be given to all machines: a machine is no peer of its own.
+    let is_peer = |peer: &&IpAddr| Family::of(**peer) == family && **peer != source;
+    let peers = peers.filter(is_peer);
     router.peers = peers.copied().collect();
     // Where nobody could answer, silence would mean nothing.
     router.witness = configured.needs_witness && !witnesses.is_empty();

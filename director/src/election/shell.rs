@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::handover::Handover;
 use super::seat::Seat;
 use super::wire::{Heard, Wire};
-use super::{Addresses, ElectionError, Parts};
+use super::{ElectionError, Parts};
 use crate::model::{Family, KernelName};
 use crate::network::Interface;
 use crate::view::{Ask, VrrpState};
@@ -32,8 +32,8 @@ const TICK: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 8;
 
 /// The shell of the virtual routers of one interface.
-pub(super) struct Shell<L> {
-    pub(super) parts: Parts<L>,
+pub(super) struct Shell {
+    pub(super) parts: Parts,
     pub(super) routers: Routers,
     /// One for each family that has virtual addresses.
     pub(super) seats: BTreeMap<Key, Seat>,
@@ -62,8 +62,8 @@ enum Woken {
     Stopped,
 }
 
-impl<L: Addresses> Shell<L> {
-    pub(super) fn new(parts: Parts<L>) -> Self {
+impl Shell {
+    pub(super) fn new(parts: Parts) -> Self {
         let settings = &parts.settings;
         let name = settings.interface.clone();
         let nowhere = KernelName::new("none").expect("a fixed name is a name");
