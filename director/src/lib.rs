@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod election;
 pub mod health;
 pub mod ipvs;
 pub mod journal;
