@@ -5,8 +5,10 @@
 //! [`ipvs`] is the kernel, the real one or one in memory. [`controller`] brings
 //! a kernel to what is desired and keeps it there.
 
+pub mod api;
 pub mod config;
 pub mod controller;
+pub mod docker_link;
 pub mod health;
 pub mod ipvs;
 pub mod journal;
@@ -14,6 +16,7 @@ pub mod model;
 pub mod network;
 pub mod plan;
 pub mod receiver;
+pub mod registry;
 pub mod source;
 pub mod view;
 pub mod vrrp;
