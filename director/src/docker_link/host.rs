@@ -70,11 +70,17 @@ fn is_in(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     match (address, network) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
             let differs = one.to_bits() ^ other.to_bits();
-            differs.checked_shr(32_u32.saturating_sub(prefix)).unwrap_or(0) == 0
+            differs
+                .checked_shr(32_u32.saturating_sub(prefix))
+                .unwrap_or(0)
+                == 0
         }
         (IpAddr::V6(one), IpAddr::V6(other)) => {
             let differs = one.to_bits() ^ other.to_bits();
-            differs.checked_shr(128_u32.saturating_sub(prefix)).unwrap_or(0) == 0
+            differs
+                .checked_shr(128_u32.saturating_sub(prefix))
+                .unwrap_or(0)
+                == 0
         }
         _ => false,
     }

@@ -58,10 +58,7 @@ fn is_there(container: &Container) -> bool {
 
 /// May it have new connections?
 fn is_ready(container: &Container) -> bool {
-    let is_unwell = matches!(
-        container.health,
-        Some(Health::Starting | Health::Unhealthy)
-    );
+    let is_unwell = matches!(container.health, Some(Health::Starting | Health::Unhealthy));
     container.state == ContainerState::Running && !container.leaving && !is_unwell
 }
 

@@ -55,14 +55,18 @@ impl Family {
 }
 
 fn write(text: &mut String, services: &Services, now: Instant) -> fmt::Result {
-    let mut health = Family::new("gorb_service_health", "Mean health of the service's back ends");
+    let mut health = Family::new(
+        "gorb_service_health",
+        "Mean health of the service's back ends",
+    );
     let mut count = Family::new("gorb_service_backends", "Back ends of the service");
     let mut labels = Vec::new();
     for (id, service) in &services.all {
         let (name, options) = (Escaped(id), &service.options);
         let (host, port) = (Escaped(&options.host), options.address.port());
         let protocol = options.protocol;
-        let line = format!("name=\"{name}\",host=\"{host}\",port=\"{port}\",protocol=\"{protocol}\"");
+        let line =
+            format!("name=\"{name}\",host=\"{host}\",port=\"{port}\",protocol=\"{protocol}\"");
         health.lines.push((labels.len(), service.health()));
         let backends = u32::try_from(service.backends.len()).unwrap_or(u32::MAX);
         count.lines.push((labels.len(), f64::from(backends)));

@@ -78,7 +78,12 @@ impl Fields {
     }
 
     /// A whole number within bounds.
-    pub(super) fn number(&mut self, name: &str, low: i64, high: i64) -> Result<Option<i64>, Refusal> {
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        low: i64,
+        high: i64,
+    ) -> Result<Option<i64>, Refusal> {
         let number = match self.take(name) {
             None => return Ok(None),
             Some(Value::Number(number)) => number.as_i64().or_else(|| whole(number.as_f64()?)),
@@ -153,11 +158,23 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused_by_name() {
-        let rows = ["1.5", "-1", "\"x\"", "1e300", "[]", "{}", "true", "18446744073709551616"];
+        let rows = [
+            "1.5",
+            "-1",
+            "\"x\"",
+            "1e300",
+            "[]",
+            "{}",
+            "true",
+            "18446744073709551616",
+        ];
         for text in rows {
             let refusal = fields(&format!("{{\"port\": {text}}}")).port("port");
             let refusal = refusal.unwrap_err().to_string();
-            assert!(refusal.starts_with("port: a whole number"), "{text}: {refusal}");
+            assert!(
+                refusal.starts_with("port: a whole number"),
+                "{text}: {refusal}"
+            );
         }
     }
 
@@ -176,7 +193,10 @@ mod tests {
         assert_eq!(refusal.to_string(), "colour: there is no such field");
         let deep = "[".repeat(100_000);
         for body in ["", "[]", "1", "{", "\u{0}", deep.as_str()] {
-            assert!(matches!(Fields::read(body.as_bytes()), Err(Refusal::Body(_))));
+            assert!(matches!(
+                Fields::read(body.as_bytes()),
+                Err(Refusal::Body(_))
+            ));
         }
     }
 }

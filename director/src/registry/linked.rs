@@ -59,7 +59,8 @@ impl Services {
                 outcome.refused.push((one.backend.clone(), refusal));
             }
         }
-        self.all.retain(|_, it| !it.is_linked || !it.backends.is_empty());
+        self.all
+            .retain(|_, it| !it.is_linked || !it.backends.is_empty());
         outcome
     }
 

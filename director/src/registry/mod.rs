@@ -28,12 +28,12 @@ pub use services::{MOST_BACKENDS, MOST_SERVICES, Policy};
 pub use store::StoreError;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_shared::shutdown::Shutdown;
+use tidegate_shared::shutdown::{Shutdown, Stage};
 use tokio::sync::watch;
 
 use self::services::Services;
@@ -262,40 +262,55 @@ impl Registry {
     fn written_form(&self) -> (u64, Value) {
         let services = self.services();
         let revision = *self.0.revision.borrow();
-        let services = services.all.iter().map(|(id, it)| (id.clone(), store::form(it)));
+        let services = services
+            .all
+            .iter()
+            .map(|(id, it)| (id.clone(), store::form(it)));
         let services: serde_json::Map<String, Value> = services.collect();
-        (revision, json!({ "version": store::VERSION, "services": services }))
+        (
+            revision,
+            json!({ "version": store::VERSION, "services": services }),
+        )
     }
 }
 
 /// Asks the back ends and keeps the file, until the end.
 pub async fn run(registry: Registry, ask: Arc<dyn Ask>, shutdown: Shutdown) {
-    let file = registry.0.file.clone();
-    let keep = async {
-        if let Some(file) = file.as_deref() {
-            keep(&registry, file, shutdown.clone()).await;
-        }
-    };
     let watch = monitor::run(registry.clone(), ask, shutdown.clone());
-    tokio::join!(keep, watch);
+    let file = registry.0.file.clone();
+    match file {
+        Some(file) => {
+            tokio::join!(keep(registry, file, shutdown), watch);
+        }
+        None => watch.await,
+    }
 }
 
-async fn keep(registry: &Registry, file: &Path, shutdown: Shutdown) {
+/// Writes the file after every change, and before the end if there was one.
+async fn keep(registry: Registry, file: PathBuf, mut shutdown: Shutdown) {
     let mut revisions = registry.0.revision.subscribe();
     if *revisions.borrow() > 0 {
         // Something changed before anybody listened.
         revisions.mark_changed();
     }
-    let write = || async {
+    loop {
+        tokio::select! {
+            biased;
+            _ = revisions.changed() => {}
+            () = shutdown.reached(Stage::Draining) => return,
+        }
         let (revision, form) = registry.written_form();
-        let error = store::save(file.to_owned(), form).await.err();
+        let error = store::save(file.clone(), form).await.err();
         if let Some(error) = &error {
             let file = file.display().to_string();
-            tracing::error!(file, error, "Can't write the registered services to the state file");
+            tracing::error!(
+                file,
+                error,
+                "Can't write the registered services to the state file"
+            );
         }
         registry.0.written.send_replace(Written { revision, error });
-    };
-    store::keep(&mut revisions, write, shutdown).await;
+    }
 }
 
 #[cfg(test)]

@@ -59,7 +59,12 @@ pub(super) async fn run(registry: Registry, ask: Arc<dyn Ask>, mut shutdown: Shu
             stays
         });
         for (patient, question) in wanted {
-            let pulse = attend(registry.clone(), Arc::clone(&ask), patient.clone(), question);
+            let pulse = attend(
+                registry.clone(),
+                Arc::clone(&ask),
+                patient.clone(),
+                question,
+            );
             running.insert(patient, tasks.spawn(pulse));
         }
         while tasks.try_join_next().is_some() {}
@@ -128,7 +133,10 @@ impl Registry {
         if turned {
             let subject = format!("{}/{}", patient.service, patient.backend);
             let (decision, cause) = match answer {
-                Ok(()) => ("the weight comes back step by step", "its pulse is good again"),
+                Ok(()) => (
+                    "the weight comes back step by step",
+                    "its pulse is good again",
+                ),
                 Err(cause) => ("no new connections", cause.as_str()),
             };
             self.0.journal.record("registry", &subject, decision, cause);

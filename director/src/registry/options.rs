@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
+use super::Refusal;
 use super::fields::Fields;
 use super::pulse::Pulse;
-use super::Refusal;
 use crate::model::{
     Forwarding, KernelName, Persistence, Protocol, Scheduling, SchedulingFlags, Tunnel,
     VirtualAddress,
@@ -104,8 +104,14 @@ impl ServiceRequest {
         let request = Self {
             host: fields.text("host")?,
             port: fields.port("port")?,
-            protocol: fields.text("protocol")?.map(|it| protocol(&it)).transpose()?,
-            scheduler: fields.text("method")?.map(|it| scheduler(&it)).transpose()?,
+            protocol: fields
+                .text("protocol")?
+                .map(|it| protocol(&it))
+                .transpose()?,
+            scheduler: fields
+                .text("method")?
+                .map(|it| scheduler(&it))
+                .transpose()?,
             flags: fields.text("flags")?.map(flags).transpose()?,
             is_persistent: fields.flag("persistent")?,
         };
@@ -201,7 +207,10 @@ impl BackendRequest {
             host: fields.text("host")?,
             port: fields.port("port")?,
             weight: fields.number("weight", i64::from(i32::MIN), HEAVIEST)?,
-            method: fields.text("method")?.map(|it| forwarding(&it)).transpose()?,
+            method: fields
+                .text("method")?
+                .map(|it| forwarding(&it))
+                .transpose()?,
             pulse: pulse.map(Pulse::read).transpose()?,
         };
         // GORB's own store writes it into options.
@@ -281,7 +290,10 @@ impl BackendOptions {
     /// Packets that are not rewritten arrive at the port they were sent to.
     pub(super) fn check_with(&self, service: &ServiceOptions) -> Result<(), Refusal> {
         if self.address.is_ipv4() != service.address.is_ipv4() {
-            let problem = format!("{} and {} are incompatible address families", self.address, service.address);
+            let problem = format!(
+                "{} and {} are incompatible address families",
+                self.address, service.address
+            );
             return Err(Refusal::field("host", problem));
         }
         let port = service.address.port();
@@ -301,8 +313,12 @@ fn missing(field: &str) -> Refusal {
 }
 
 fn check_address(address: IpAddr) -> Result<(), Refusal> {
-    match address.is_unspecified() || address.is_multicast() {
-        true => Err(Refusal::field("host", format!("{address} is no machine's address"))),
+    let is_everybody = address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+    match address.is_unspecified() || address.is_multicast() || is_everybody {
+        true => Err(Refusal::field(
+            "host",
+            format!("{address} is no machine's address"),
+        )),
         false => Ok(()),
     }
 }
@@ -375,7 +391,10 @@ mod tests {
         let expected = json!({
             "host": "10.0.0.1", "port": 80, "weight": 100, "method": "nat", "pulse": pulse,
         });
-        for row in ["{\"port\": \"80\"}", "{\"port\":80,\"weight\":0,\"method\":\"\",\"pulse\":null}"] {
+        for row in [
+            "{\"port\": \"80\"}",
+            "{\"port\":80,\"weight\":0,\"method\":\"\",\"pulse\":null}",
+        ] {
             let options = backend(row).unwrap();
             assert_eq!(options.shown(options.weight), expected);
         }
@@ -386,7 +405,10 @@ mod tests {
         let text = "{\"port\": 80, \"method\": \"sh\", \"flags\": \"sh-port|flag-1|flag-3\", \"persistent\": \"true\"}";
         let scheduling = service(text).unwrap().scheduling();
         assert_eq!(scheduling.flags.bits(), 0x38);
-        let persistence = Persistence { seconds: 300, prefix: 32 };
+        let persistence = Persistence {
+            seconds: 300,
+            prefix: 32,
+        };
         assert_eq!(scheduling.persistence, Some(persistence));
     }
 
@@ -409,7 +431,10 @@ mod tests {
             ("{\"port\": 80, \"method\": \"bridge\"}", "method: "),
             ("{\"port\": 80, \"weight\": 2147483648}", "weight: "),
             ("{\"port\": 80, \"pulse\": 3}", "pulse: "),
-            ("{\"port\": 80, \"pulse\": {\"interval\": \"soon\"}}", "pulse.interval: "),
+            (
+                "{\"port\": 80, \"pulse\": {\"interval\": \"soon\"}}",
+                "pulse.interval: ",
+            ),
         ];
         for (text, start) in rows {
             let refusal = backend(text).unwrap_err();

@@ -120,7 +120,12 @@ impl Pulse {
                 path: "/".to_owned(),
                 expect: 200,
             },
-            _ => return Err(Refusal::field("pulse.type", "tcp, http or none is expected")),
+            _ => {
+                return Err(Refusal::field(
+                    "pulse.type",
+                    "tcp, http or none is expected",
+                ));
+            }
         };
         let mut pulse = Self::plain(kind, &text, interval);
         if let Some(args) = args {
@@ -140,7 +145,12 @@ impl Pulse {
         if let Some(port) = self.port {
             shown.insert("port".to_owned(), json!(port));
         }
-        if let PulseKind::Http { method, path, expect } = &mut self.kind {
+        if let PulseKind::Http {
+            method,
+            path,
+            expect,
+        } = &mut self.kind
+        {
             if let Some(text) = fields.text("method")? {
                 *method = http::Method::from_str(&text)
                     .map_err(|_| Refusal::field("pulse.args.method", "it is no HTTP method"))?;
@@ -170,8 +180,8 @@ impl Pulse {
     }
 }
 
-/// An interval in GORB's spelling (`5s`, `1min`, `2 hours` without the space) or
-/// in Go's (`1m30s`, `500ms`).
+/// An interval in GORB's spelling (`5s`, `1min`, `2hours`) or in Go's (`1m30s`,
+/// `500ms`).
 fn interval(text: &str) -> Result<Duration, Refusal> {
     let wrong = |problem: &str| Refusal::field("pulse.interval", problem);
     let lower = text.trim().to_ascii_lowercase();
@@ -187,7 +197,9 @@ fn interval(text: &str) -> Result<Duration, Refusal> {
         false => plain.parse::<Interval>().ok().map(|it| it.0),
     });
     match spelt {
-        None => Err(wrong("a duration with a unit is expected, such as 5s or 500ms")),
+        None => Err(wrong(
+            "a duration with a unit is expected, such as 5s or 500ms",
+        )),
         Some(interval) if is_negative || interval.is_zero() => {
             Err(wrong("pulse interval must be positive"))
         }
@@ -201,7 +213,10 @@ fn check_host(host: &str) -> Result<(), Refusal> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     match host.len() <= 253 && host.bytes().all(is_letter) {
         true => Ok(()),
-        false => Err(Refusal::field("pulse.args.host", "it is no name or address")),
+        false => Err(Refusal::field(
+            "pulse.args.host",
+            "it is no name or address",
+        )),
     }
 }
 
@@ -241,7 +256,18 @@ mod tests {
             let expected = Duration::from_millis(expected);
             assert_eq!(interval(text).unwrap(), expected, "{text}");
         }
-        let wrong = ["", "5", "s", "-1s", "0s", "1ms", "25h", "1x", "99999999999999999999h", "NaNs"];
+        let wrong = [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "0s",
+            "1ms",
+            "25h",
+            "1x",
+            "99999999999999999999h",
+            "NaNs",
+        ];
         for text in wrong {
             let refusal = interval(text).unwrap_err().to_string();
             assert!(refusal.starts_with("pulse.interval: "), "{text}: {refusal}");
@@ -270,7 +296,10 @@ mod tests {
     #[test]
     fn nothing_is_a_connection_each_minute() {
         assert_eq!(read("{}").unwrap(), Pulse::default());
-        assert_eq!(read("{\"type\": \"\", \"args\": null}").unwrap(), Pulse::default());
+        assert_eq!(
+            read("{\"type\": \"\", \"args\": null}").unwrap(),
+            Pulse::default()
+        );
     }
 
     #[test]
@@ -278,9 +307,18 @@ mod tests {
         let rows = [
             ("{\"type\": \"icmp\"}", "pulse.type"),
             ("{\"args\": []}", "args"),
-            ("{\"type\": \"http\", \"args\": {\"expect\": 20}}", "pulse.args.expect"),
-            ("{\"type\": \"http\", \"args\": {\"path\": \"/a b\"}}", "pulse.args.path"),
-            ("{\"type\": \"http\", \"args\": {\"method\": \"G T\"}}", "pulse.args.method"),
+            (
+                "{\"type\": \"http\", \"args\": {\"expect\": 20}}",
+                "pulse.args.expect",
+            ),
+            (
+                "{\"type\": \"http\", \"args\": {\"path\": \"/a b\"}}",
+                "pulse.args.path",
+            ),
+            (
+                "{\"type\": \"http\", \"args\": {\"method\": \"G T\"}}",
+                "pulse.args.method",
+            ),
             ("{\"args\": {\"host\": \"a/b\"}}", "pulse.args.host"),
             ("{\"args\": {\"path\": \"/\"}}", "pulse.args.path"),
             ("{\"args\": {\"port\": 65536}}", "pulse.args.port"),

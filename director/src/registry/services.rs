@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::Refusal;
 use super::options::{BackendOptions, BackendRequest, ServiceOptions, ServiceRequest};
 use super::vitals::Vitals;
-use super::Refusal;
 use crate::config::Settings;
 use crate::model::{Family, RealServer, Table, VirtualAddress, VirtualServer};
 
@@ -32,6 +32,9 @@ pub struct Policy {
     pub reserved: BTreeSet<VirtualAddress>,
     /// Where services are that name no host.
     pub host: Option<IpAddr>,
+    /// Are containers followed? What they were before a restart is kept until
+    /// the engine was read, and dropped at once if it never will be.
+    pub has_containers: bool,
 }
 
 impl Policy {
@@ -48,6 +51,7 @@ impl Policy {
         Self {
             reserved: reserved.collect(),
             host: settings.vips.first().map(|vip| vip.address),
+            has_containers: settings.sources.docker_link.is_some(),
         }
     }
 }
@@ -98,6 +102,13 @@ impl Services {
         }
     }
 
+    /// Drops what containers were if nobody follows them.
+    pub(super) fn forget_containers(&mut self, now: Instant) {
+        if !self.policy.has_containers {
+            self.link(&[], now);
+        }
+    }
+
     /// A service; as with GORB, the id must be free.
     pub(super) fn add_service(
         &mut self,
@@ -106,13 +117,14 @@ impl Services {
         address: Option<IpAddr>,
     ) -> Result<(), Refusal> {
         let host = address.or(self.policy.host);
-        let host = host.ok_or_else(|| {
-            Refusal::field("host", "there is no virtual address to take instead")
-        })?;
+        let host = host
+            .ok_or_else(|| Refusal::field("host", "there is no virtual address to take instead"))?;
         let options = request.options(host)?;
         check_id("service", id)?;
         if self.all.contains_key(id) {
-            return Err(Refusal::Conflict(format!("the service {id:?} already exists")));
+            return Err(Refusal::Conflict(format!(
+                "the service {id:?} already exists"
+            )));
         }
         self.check_free(id, &options)?;
         if self.all.len() >= MOST_SERVICES {

@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use tidegate_shared::shutdown::{Shutdown, Stage};
-use tokio::sync::watch;
 
 use super::Refusal;
 use super::options::{BackendRequest, ServiceRequest};
@@ -104,6 +102,7 @@ pub(super) fn load(
             journal.record("registry", &file, decision.clone(), problem);
         }
     }
+    services.forget_containers(now);
     Ok((services, is_aside))
 }
 
@@ -139,7 +138,9 @@ fn fill(services: &mut Services, map: Map<String, Value>, now: Instant) -> Vec<S
         };
         for (backend, value) in backends {
             if let Err(refusal) = fill_backend(services, (&id, backend), value, now) {
-                problems.push(format!("the back end {id}/{backend} cannot be used: {refusal}"));
+                problems.push(format!(
+                    "the back end {id}/{backend} cannot be used: {refusal}"
+                ));
             }
         }
     }
@@ -213,26 +214,6 @@ fn replace(path: &Path, form: &Value) -> io::Result<()> {
     fs::rename(&new, path)?;
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Calls `write` after every change, and before the end if there was one.
-pub(super) async fn keep(
-    revisions: &mut watch::Receiver<u64>,
-    write: impl AsyncFn(),
-    mut shutdown: Shutdown,
-) {
-    loop {
-        tokio::select! {
-            biased;
-            changed = revisions.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                write().await;
-            }
-            () = shutdown.reached(Stage::Draining) => return,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,10 @@ async fn an_http_pulse_asks_what_it_was_told_to() {
 #[tokio::test]
 async fn what_is_not_good_is_said_in_words() {
     let rows = [
-        ("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n", "302 and not 200"),
+        (
+            "HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n",
+            "302 and not 200",
+        ),
         ("SSH-2.0-OpenSSH\r\n", "no HTTP answer"),
         ("", "no answer within"),
     ];
@@ -68,5 +71,8 @@ async fn a_connection_is_enough_for_tcp() {
     drop(listener);
     let reason = Prober.ask(question(address, "{}")).await.unwrap_err();
     assert!(reason.starts_with("can't connect"), "{reason}");
-    Prober.ask(question(address, "{\"type\": \"none\"}")).await.unwrap();
+    Prober
+        .ask(question(address, "{\"type\": \"none\"}"))
+        .await
+        .unwrap();
 }

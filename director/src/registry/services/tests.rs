@@ -10,6 +10,7 @@ fn services() -> Services {
     Services::new(Policy {
         reserved: BTreeSet::from([VirtualAddress::socket(Protocol::Tcp, own)]),
         host: Some(VIP),
+        ..Policy::default()
     })
 }
 
@@ -24,9 +25,11 @@ fn backend(text: &str) -> BackendRequest {
 /// One service on port 81 with one back end.
 fn one() -> Services {
     let mut all = services();
-    all.add_service("web", service("{\"port\": 81}"), None).unwrap();
+    all.add_service("web", service("{\"port\": 81}"), None)
+        .unwrap();
     let request = backend("{\"port\": 8081, \"weight\": 10}");
-    all.add_backend(("web", "a"), request, NODE, Instant::now()).unwrap();
+    all.add_backend(("web", "a"), request, NODE, Instant::now())
+        .unwrap();
     all
 }
 
@@ -96,13 +99,15 @@ fn what_is_not_there_is_missing() {
 #[test]
 fn a_change_moves_a_service_but_not_onto_another() {
     let mut all = one();
-    all.change_service("web", service("{\"port\": 83, \"method\": \"rr\"}"), None).unwrap();
+    all.change_service("web", service("{\"port\": 83, \"method\": \"rr\"}"), None)
+        .unwrap();
     assert_eq!(all.service("web").unwrap().options.address.port(), 83);
     let onto = all.change_service("web", service("{\"port\": 80}"), None);
     assert_eq!(onto.unwrap_err().status(), 409);
     let family = all.change_service("web", service("{}"), Some("::1".parse().unwrap()));
     assert_eq!(family.unwrap_err().status(), 400);
-    all.change_service("web", service("{\"port\": 83}"), None).unwrap();
+    all.change_service("web", service("{\"port\": 83}"), None)
+        .unwrap();
 }
 
 #[test]
@@ -110,15 +115,23 @@ fn answers_change_the_weight_and_old_ones_do_not_count() {
     let mut all = one();
     let now = Instant::now();
     let first = all.backend("web", "a").unwrap().1.incarnation;
-    assert_eq!(all.note(("web", "a"), first, false, now), Some((true, true)));
-    assert_eq!((weight(&all), all.service("web").unwrap().health()), (0, 0.0));
+    assert_eq!(
+        all.note(("web", "a"), first, false, now),
+        Some((true, true))
+    );
+    assert_eq!(
+        (weight(&all), all.service("web").unwrap().health()),
+        (0, 0.0)
+    );
     let request = backend("{\"weight\": 20}");
-    all.change_backend(("web", "a"), request, None, now).unwrap();
+    all.change_backend(("web", "a"), request, None, now)
+        .unwrap();
     assert_eq!(weight(&all), 0, "a new weight is no good answer");
     assert_eq!(all.note(("web", "a"), first, true, now), Some((true, true)));
     assert_eq!(weight(&all), 10);
     let request = backend("{\"pulse\": {\"interval\": \"1s\"}}");
-    all.change_backend(("web", "a"), request, None, now).unwrap();
+    all.change_backend(("web", "a"), request, None, now)
+        .unwrap();
     assert_eq!(weight(&all), 20, "it is asked anew");
     assert_eq!(all.note(("web", "a"), first, false, now), None);
 }
@@ -132,13 +145,22 @@ fn containers_come_and_go_with_their_service() {
     let of = |all: &Services, id: &str| all.backend("nginx-82-tcp", id).unwrap().1.weight();
     assert_eq!((of(&all, "c1"), of(&all, "c2")), (100, 0));
     let request = backend("{\"weight\": 5}");
-    all.change_backend(("nginx-82-tcp", "c2"), request, None, now).unwrap();
+    all.change_backend(("nginx-82-tcp", "c2"), request, None, now)
+        .unwrap();
     let outcome = all.link(&[linked("c2", 1001, true)], now);
     assert_eq!((outcome.added.len(), outcome.removed.len()), (0, 1));
     assert_eq!(of(&all, "c2"), 5, "a weight that was set stays");
     assert!(!all.link(&[linked("c2", 1001, true)], now).is_news());
-    assert_eq!(all.remove_backend("nginx-82-tcp", "c2").unwrap_err().status(), 409);
-    assert_eq!(all.remove_service("nginx-82-tcp").unwrap_err().status(), 409);
+    assert_eq!(
+        all.remove_backend("nginx-82-tcp", "c2")
+            .unwrap_err()
+            .status(),
+        409
+    );
+    assert_eq!(
+        all.remove_service("nginx-82-tcp").unwrap_err().status(),
+        409
+    );
     all.link(&[linked("c2", 1002, true)], now);
     let moved = &all.backend("nginx-82-tcp", "c2").unwrap().1.options;
     assert_eq!(moved.address.port(), 1002);

@@ -48,7 +48,8 @@ async fn a_restart_knows_what_was_registered() {
     let journal = Journal::default();
     let registry = open(&directory, &journal);
     let _trigger = serve(&registry);
-    let request = ServiceRequest::read(b"{\"port\": 81, \"flags\": \"sh-port\", \"method\": \"sh\"}");
+    let request =
+        ServiceRequest::read(b"{\"port\": 81, \"flags\": \"sh-port\", \"method\": \"sh\"}");
     registry.add_service("web", request.unwrap(), None).unwrap();
     let text = br#"{"host": "node", "port": 8080, "pulse": {"type": "http", "interval": "24h", "args": {"expect": "204"}}}"#;
     let request = BackendRequest::read(text).unwrap();
@@ -65,6 +66,35 @@ async fn a_restart_knows_what_was_registered() {
     assert_eq!(options(&again)["weight"], 0);
     assert_eq!(options(&again)["pulse"]["args"]["expect"], 204);
     assert_eq!(*again.0.table.borrow(), *registry.0.table.borrow());
+}
+
+#[tokio::test]
+async fn containers_are_remembered_as_long_as_they_are_followed() {
+    let directory = Directory::new("containers");
+    let journal = Journal::default();
+    let registry = open(&directory, &journal);
+    let _trigger = serve(&registry);
+    let row = crate::registry::Linked {
+        service: "nginx-82-tcp".to_owned(),
+        backend: "c1".to_owned(),
+        port: 82,
+        protocol: crate::model::Protocol::Tcp,
+        address: ([10, 0, 0, 1], 1000).into(),
+        is_ready: false,
+    };
+    assert_eq!(registry.link(std::slice::from_ref(&row)), []);
+    registry.kept(1).await.unwrap();
+    assert_eq!(open(&directory, &journal).service_ids(), [""; 0]);
+    let policy = Policy {
+        host: Some([192, 0, 2, 10].into()),
+        has_containers: true,
+        ..Policy::default()
+    };
+    let table = watch::Sender::new(Arc::default());
+    let again = Registry::open(policy, Some(directory.file()), table, journal).unwrap();
+    assert_eq!(*again.0.table.borrow(), *registry.0.table.borrow());
+    again.link(&[]);
+    assert_eq!(again.service_ids(), [""; 0]);
 }
 
 #[tokio::test]
