@@ -6,12 +6,14 @@
 //! a kernel to what is desired and keeps it there.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod docker_link;
 pub mod health;
 pub mod ipvs;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod plan;

@@ -10,14 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Empty};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
-use serde_json::json;
 
-use super::{Body, Response, Routes};
+use super::reply::wrong_method;
+use super::{Response, Routes, error, json};
 use crate::model::Family;
 use crate::registry::{BackendRequest, Refusal, Registry, ServiceRequest};
 
@@ -62,20 +60,17 @@ impl Gorb {
                 let problem = format!("{LARGEST} bytes at most");
                 Err(Refusal::Body(problem))
             }
-            Place::All => return shown(StatusCode::OK, &self.registry.service_ids()),
+            Place::All => return json(StatusCode::OK, &self.registry.service_ids()),
             Place::Service(id) => self.on_service(verb, id, &body).await,
             Place::Backend(service, id) => self.on_backend(verb, service, id, &body).await,
         };
-        done.unwrap_or_else(|refusal| {
-            let problem = json!({ "error": refusal.to_string() });
-            shown(refusal.status(), &problem)
-        })
+        done.unwrap_or_else(|refusal| error(refusal.status(), refusal.to_string()))
     }
 
     async fn on_service(&self, verb: Verb, id: &str, body: &[u8]) -> Result<Response, Refusal> {
         let registry = &self.registry;
         let revision = match verb {
-            Verb::Show => return Ok(shown(StatusCode::OK, &registry.service(id)?)),
+            Verb::Show => return Ok(json(StatusCode::OK, &registry.service(id)?)),
             Verb::Remove => registry.remove_service(id)?,
             Verb::Add => {
                 let request = ServiceRequest::read(body)?;
@@ -103,7 +98,7 @@ impl Gorb {
         let registry = &self.registry;
         let family = registry.family(service);
         let revision = match verb {
-            Verb::Show => return Ok(shown(StatusCode::OK, &registry.backend(service, id)?)),
+            Verb::Show => return Ok(json(StatusCode::OK, &registry.backend(service, id)?)),
             Verb::Remove => registry.remove_backend(service, id)?,
             Verb::Add => {
                 let request = BackendRequest::read(body)?;
@@ -184,34 +179,7 @@ async fn resolve(
 
 /// Done: as with GORB, nothing but the status.
 fn done() -> Response {
-    Response::new(body(Bytes::new()))
-}
-
-fn body(bytes: Bytes) -> Body {
-    Full::new(bytes).boxed_unsync()
-}
-
-/// JSON, indented by tabs as GORB's.
-fn shown(status: StatusCode, value: &impl Serialize) -> Response {
-    let mut text = Vec::new();
-    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let mut writer = serde_json::Serializer::with_formatter(&mut text, tabs);
-    value
-        .serialize(&mut writer)
-        .expect("a JSON value is written to memory");
-    let mut response = Response::new(body(text.into()));
-    *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
-fn wrong_method(allowed: &'static str) -> Response {
-    let problem = json!({ "error": format!("this path only knows {allowed}") });
-    let mut response = shown(StatusCode::METHOD_NOT_ALLOWED, &problem);
-    let allowed = HeaderValue::from_static(allowed);
-    response.headers_mut().insert(ALLOW, allowed);
-    response
+    Response::new(Empty::new().boxed_unsync())
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl ServiceRequest {
     ) -> Result<ServiceOptions, Refusal> {
         let whole = Self {
             host: self.host.or_else(|| Some(old.host.clone())),
-            port: self.port.or(Some(old.address.port())),
+            port: self.port.or_else(|| Some(old.address.port())),
             protocol: self.protocol.or(Some(old.protocol)),
             scheduler: self.scheduler.or_else(|| Some(old.scheduler.clone())),
             flags: self.flags.or_else(|| Some(old.flags.clone())),
@@ -266,8 +266,8 @@ impl BackendRequest {
     ) -> Result<BackendOptions, Refusal> {
         let whole = Self {
             host: self.host.or_else(|| Some(old.host.clone())),
-            port: self.port.or(Some(old.address.port())),
-            weight: self.weight.or(Some(i64::from(old.weight))),
+            port: self.port.or_else(|| Some(old.address.port())),
+            weight: self.weight.or_else(|| Some(i64::from(old.weight))),
             method: self.method.or(Some((old.method, old.forwarding))),
             pulse: self.pulse.or_else(|| Some(old.pulse.clone())),
         };

@@ -213,7 +213,7 @@ fn replace(path: &Path, form: &Value) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

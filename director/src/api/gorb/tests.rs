@@ -1,8 +1,14 @@
-use super::*;
+use super::super::Routes;
+use super::Gorb;
+use super::{Place, place};
 use crate::journal::Journal;
 use crate::model::{Protocol, VirtualAddress};
 use crate::registry::Policy;
-use serde_json::Value;
+use crate::registry::Registry;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
