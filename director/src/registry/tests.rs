@@ -178,7 +178,10 @@ fn any_body(random: &mut fastrand::Rng) -> Vec<u8> {
     let fields = (0..random.usize(..4)).map(|_| {
         let name = names[random.usize(..names.len())];
         let value = values[random.usize(..values.len())];
-        format!("\"{name}\":{value}")
+        match random.u8(..4) {
+            0 => format!("\"{name}\":{value}"),
+            _ => format!("\"port\":{}", random.u8(81..90)),
+        }
     });
     let fields: Vec<String> = fields.collect();
     let mut body = format!("{{{}}}", fields.join(",")).into_bytes();
