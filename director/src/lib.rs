@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod controller;
+pub mod desired;
 pub mod health;
 pub mod ipvs;
 pub mod journal;
