@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::cause::Causes;
 use super::run::{Feeds, Outlets};
-use super::tuning::Former;
 use super::{Reconciler, Report, Tuning};
 use crate::config::Settings;
 use crate::desired::{Desired, Inputs, Serving, desire};
@@ -44,7 +43,6 @@ pub(super) struct Control<K> {
     pub(super) kernel: Arc<K>,
     pub(super) reconciler: Reconciler<K>,
     pub(super) tuning: Option<Box<dyn Tuning>>,
-    pub(super) former: Former,
     pub(super) settings: Arc<Settings>,
     pub(super) out: Outlets,
     pub(super) roster: Arc<Roster>,
@@ -91,7 +89,6 @@ impl<K: Kernel> Control<K> {
             reconciler: Reconciler::sharing(Arc::clone(&kernel), ours),
             kernel,
             tuning,
-            former: Former::default(),
             settings,
             out,
             roster: Arc::default(),

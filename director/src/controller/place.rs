@@ -1,49 +1,25 @@
 //! What is kept beside the table: the sync daemon, the time-outs and the
 //! kernel's settings, at the place where the clients are.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::pass::Control;
-use super::settle_sync;
-use crate::config::{Settings, Vip};
+use super::{settle_sync, tuning};
+use crate::config::Settings;
 use crate::desired::Serving;
 use crate::ipvs::{IpvsError, Kernel};
 use crate::model::{KernelName, SyncDaemon, SyncRole};
-use crate::network::{Interface, InterfaceAddress, Snapshot};
+use crate::network::Snapshot;
 
 /// The clients' interface: the configured one, or the one in whose network the
 /// first virtual address lies.
-pub(super) fn clients(settings: &Settings, network: &Snapshot) -> Option<KernelName> {
-    let configured = settings.interface.clone();
-    configured.or_else(|| {
-        let vip = settings.vips.first()?;
-        let mut links = network.interfaces.iter();
-        let found = links.find(|it| !it.is_loopback && !it.is_dummy && holds(it, *vip));
-        found.map(|it| it.name.clone())
-    })
-}
-
-fn holds(link: &Interface, vip: Vip) -> bool {
-    let mut own = link.addresses.iter();
-    own.any(|it| it.address != vip.address && is_near(it, vip.address))
-}
-
-/// Does an address lie in the network of one of this machine?
-fn is_near(own: &InterfaceAddress, address: IpAddr) -> bool {
-    match (own.address, address) {
-        (IpAddr::V4(own_bits), IpAddr::V4(it)) => {
-            let differing = own_bits.to_bits() ^ it.to_bits();
-            differing.leading_zeros() >= u32::from(own.prefix)
-        }
-        (IpAddr::V6(own_bits), IpAddr::V6(it)) => {
-            let differing = own_bits.to_bits() ^ it.to_bits();
-            differing.leading_zeros() >= u32::from(own.prefix)
-        }
-        _ => false,
-    }
+fn clients(settings: &Settings, network: &Snapshot) -> Option<KernelName> {
+    let vip = settings.vips.first()?;
+    let told = settings.interface.as_ref();
+    let found = network.for_vip(vip.address, vip.prefix, told);
+    found.ok().map(|it| it.name.clone())
 }
 
 /// The sync daemon of this role. Nothing: leave what runs.
@@ -120,10 +96,10 @@ impl<K: Kernel> Control<K> {
     }
 
     fn tune(&mut self, interface: Option<&KernelName>) -> Vec<String> {
-        let Some(tuning) = self.tuning.as_ref().filter(|_| self.settings.kernel.tune) else {
+        let Some(tuning) = &mut self.tuning else {
             return Vec::new();
         };
-        let (changed, wrong) = self.former.assert(&**tuning, interface);
+        let (changed, wrong) = tuning::assert(&mut **tuning, interface);
         for change in changed {
             let cause = "direct routing and failover need it";
             let journal = &self.out.journal;

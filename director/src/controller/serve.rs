@@ -135,8 +135,8 @@ impl<K: Kernel> Control<K> {
             false => Ok(()),
         };
         stopped.map_err(|error| error.to_string())?;
-        if let Some(tuning) = &self.tuning {
-            let wrong = self.former.restore(&**tuning);
+        if let Some(tuning) = &mut self.tuning {
+            let wrong = tuning.restore();
             if !wrong.is_empty() {
                 return Err(wrong.join("; "));
             }

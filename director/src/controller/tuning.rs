@@ -1,10 +1,8 @@
 //! The kernel's settings that IPVS with direct routing needs.
 //!
 //! They belong to the network namespace and vanish with the module, so they are
-//! asserted again and again. What they were is remembered, and put back when
-//! everything of ours is taken out.
-
-use std::collections::BTreeMap;
+//! asserted again and again. What they were is put back when everything of ours
+//! is taken out.
 
 use crate::model::KernelName;
 
@@ -21,57 +19,36 @@ const VS: [(&str, &str); 6] = [
     ("backup_only", "0"),
 ];
 
-/// Reads and writes a kernel's settings by their paths under `/proc/sys`
+/// The kernel's settings, by their paths under `/proc/sys`
 /// (`net/ipv4/vs/sloppy_tcp`). Errors are in words.
 pub trait Tuning: Send + Sync {
-    /// The value, without the end of the line.
+    /// Sees to it that a setting has this value; says what it had before, if
+    /// that was another, and remembers it.
     ///
     /// # Errors
-    /// When there is no such setting or it can't be read.
-    fn read(&self, key: &str) -> Result<String, String>;
+    /// When there is no such setting, or it can't be written, such as where
+    /// `/proc/sys` is mounted read-only.
+    fn set(&mut self, key: &str, value: &str) -> Result<Option<String>, String>;
 
-    /// Sets the value.
-    ///
-    /// # Errors
-    /// When it can't be written, such as where `/proc/sys` is mounted read-only.
-    fn write(&self, key: &str, value: &str) -> Result<(), String>;
+    /// Puts back what was there before; says what could not be.
+    fn restore(&mut self) -> Vec<String>;
 }
 
-/// What was found in the place of what was written.
-#[derive(Debug, Default)]
-pub(super) struct Former(BTreeMap<String, String>);
-
-impl Former {
-    /// Sets what is not as it should be; says what was changed, and what could
-    /// not be.
-    pub(super) fn assert(
-        &mut self,
-        tuning: &dyn Tuning,
-        interface: Option<&KernelName>,
-    ) -> (Vec<String>, Vec<String>) {
-        let (mut changed, mut wrong) = (Vec::new(), Vec::new());
-        for (key, value) in wanted(interface) {
-            match tuning.read(&key) {
-                Ok(found) if is_same(&found, value) => {}
-                Ok(found) => match tuning.write(&key, value) {
-                    Ok(()) => {
-                        changed.push(format!("{key} from {found} to {value}"));
-                        self.0.entry(key).or_insert(found);
-                    }
-                    Err(error) => wrong.push(error),
-                },
-                Err(error) => wrong.push(error),
-            }
+/// Sets what is not as it should be; says what was changed, and what could not
+/// be.
+pub(super) fn assert(
+    tuning: &mut dyn Tuning,
+    interface: Option<&KernelName>,
+) -> (Vec<String>, Vec<String>) {
+    let (mut changed, mut wrong) = (Vec::new(), Vec::new());
+    for (key, value) in wanted(interface) {
+        match tuning.set(&key, value) {
+            Ok(None) => {}
+            Ok(Some(found)) => changed.push(format!("{key} from {found} to {value}")),
+            Err(error) => wrong.push(error),
         }
-        (changed, wrong)
     }
-
-    /// Puts back what was there before.
-    pub(super) fn restore(&mut self, tuning: &dyn Tuning) -> Vec<String> {
-        let former = std::mem::take(&mut self.0);
-        let writes = former.iter().map(|(key, value)| tuning.write(key, value));
-        writes.filter_map(Result::err).collect()
-    }
+    (changed, wrong)
 }
 
 fn wanted(interface: Option<&KernelName>) -> Vec<(String, &'static str)> {
@@ -83,9 +60,4 @@ fn wanted(interface: Option<&KernelName>) -> Vec<(String, &'static str)> {
     let own = interface.map(|it| (format!("net/ipv4/conf/{it}/accept_local"), "1"));
     wanted.extend(own);
     wanted
-}
-
-/// The kernel separates numbers by tabs.
-fn is_same(found: &str, wanted: &str) -> bool {
-    found.split_whitespace().eq(wanted.split_whitespace())
 }

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 use super::Inputs;
 use crate::health::Marks;
-use crate::model::{Family, Table, VirtualAddress};
+use crate::model::{Family, Forwarding, Table, VirtualAddress};
 
 /// The marks for nodes. Those above, up to 0x7d1effff, are for trials.
 pub const MARKS: RangeInclusive<u32> = 0x7d1e_0000..=0x7d1e_ffef;
@@ -19,8 +19,11 @@ pub const MARKS: RangeInclusive<u32> = 0x7d1e_0000..=0x7d1e_ffef;
 /// The mark of each node that can be asked through a virtual address. Nodes of
 /// before stay until every source has answered.
 pub(super) fn allot(inputs: &Inputs<'_>, last: &Marks) -> Marks {
-    let check = &inputs.settings.check;
-    if check.kind.is_none() || !check.through_vip {
+    let settings = inputs.settings;
+    let check = &settings.check;
+    // Otherwise a node need not have the virtual address.
+    let is_direct = settings.forwarding == Forwarding::DirectRouting;
+    if check.kind.is_none() || !check.through_vip || !is_direct {
         return Marks::new();
     }
     let is_wanted = |node: &IpAddr| {

@@ -8,7 +8,7 @@
 mod marks;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use marks::{MARKS, adopted as adopted_marks};
 

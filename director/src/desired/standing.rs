@@ -121,16 +121,16 @@ fn said_by(origin: Origin) -> &'static str {
 }
 
 /// The configured weight, scaled by the node's own: 100 is a full share. A node
-/// that is up has some.
+/// that is up has some. With a weight of 1 all are equal: schedulers that hash
+/// move clients with every change.
 fn share(settings: &Settings, node: &Node) -> u32 {
     let full = u64::from(settings.weight);
-    let Some(own) = node.weight() else {
+    let Some(own) = node.weight().filter(|_| full > 1) else {
         return settings.weight;
     };
     let largest = u64::from(i32::MAX.unsigned_abs());
     let scaled = full.saturating_mul(u64::from(own)) / FULL_SHARE;
-    let least = full.min(1);
-    u32::try_from(scaled.clamp(least, largest)).unwrap_or(settings.weight)
+    u32::try_from(scaled.clamp(1, largest)).unwrap_or(settings.weight)
 }
 
 /// A node that no source names any more: out, unless the sources are not to be
