@@ -257,4 +257,6 @@ pub(crate) fn table_of(reading: &Reading) -> Table {
 }
 
 #[cfg(test)]
+mod loop_tests;
+#[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use super::Inputs;
+use super::{Inputs, is_complete};
 use crate::health::Marks;
 use crate::model::{Family, Forwarding, Table, VirtualAddress};
 
@@ -27,7 +27,7 @@ pub(super) fn allot(inputs: &Inputs<'_>, last: &Marks) -> Marks {
         return Marks::new();
     }
     let is_wanted = |node: &IpAddr| {
-        let is_there = inputs.roster.nodes.contains_key(node) || !inputs.roster.is_complete();
+        let is_there = inputs.roster.nodes.contains_key(node) || !is_complete(inputs.roster);
         is_there && can_be_asked(inputs, *node)
     };
     let kept = last.iter().filter(|(node, _)| is_wanted(node));

@@ -104,6 +104,12 @@ pub fn desire(inputs: &Inputs<'_>, last: &Desired) -> Desired {
     }
 }
 
+/// Has every source that is used answered once? An empty roster is the one from
+/// before the sources were begun with.
+fn is_complete(roster: &Roster) -> bool {
+    !roster.sources.is_empty() && roster.is_complete()
+}
+
 /// The virtual servers on the virtual addresses.
 fn virtual_servers(inputs: &Inputs<'_>, standing: &BTreeMap<IpAddr, Standing>) -> Table {
     let settings = inputs.settings;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Inputs, is_on_vip};
+use super::{Inputs, is_complete, is_on_vip};
 use crate::config::Settings;
 use crate::health::Verdict;
 use crate::model::Table;
@@ -140,7 +140,7 @@ fn judge_forgotten(inputs: &Inputs<'_>, address: IpAddr, before: &Standing) -> O
     let roster = inputs.roster;
     let keep = |weight, why: &str| Some(standing(weight, why));
     let drained = inputs.drained.contains(&address).then_some(0);
-    if !roster.is_complete() {
+    if !is_complete(roster) {
         let weight = drained.or(before.weight);
         return keep(weight, "not every source has answered yet: as it was");
     }
