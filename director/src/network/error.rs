@@ -85,7 +85,7 @@ impl std::fmt::Display for Deed {
 
 impl NetworkError {
     /// Puts the kernel's answer into words.
-    pub(super) fn refusal(deed: Deed, errno: Errno) -> Self {
+    pub(crate) fn refusal(deed: Deed, errno: Errno) -> Self {
         match (errno, deed) {
             (Errno::EPERM, deed) => Self::Denied(deed),
             (Errno::EACCES, deed @ Deed::Add(IpAddr::V6(_), _)) => Self::Ipv6Off(deed),
