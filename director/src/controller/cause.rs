@@ -69,7 +69,7 @@ impl Causes<'_> {
             {
                 self.of_node(real.ip(), matches!(change, Change::RemoveReal(..)))
             }
-            _ if address.ip().is_none() => self.of_private(change),
+            _ if address.ip().is_none() => Self::of_private(change),
             Change::RemoveVirtual(_) if self.serving == Serving::No => {
                 "this director is a standby".to_owned()
             }
@@ -89,7 +89,7 @@ impl Causes<'_> {
         }
     }
 
-    fn of_private(&self, change: &Change) -> String {
+    fn of_private(change: &Change) -> String {
         match change {
             Change::RemoveVirtual(_) | Change::RemoveReal(..) => {
                 "the node that was checked by it is gone".to_owned()

@@ -309,7 +309,7 @@ impl<K: Kernel> Control<K> {
         let journal = &self.out.journal;
         match &error {
             Some(error) => {
-                journal.record("table", &"kernel", "can't keep the table", error.as_str())
+                journal.record("table", &"kernel", "can't keep the table", error.as_str());
             }
             None => journal.record("table", &"kernel", "keeps the table again", "it answers"),
         }

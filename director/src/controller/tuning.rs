@@ -5,6 +5,7 @@
 //! is taken out.
 
 use crate::model::KernelName;
+use crate::network::sysctl::Sysctl;
 
 /// The settings under `net/ipv4/vs`. A first packet that is no SYN makes a
 /// connection (after a takeover); connections of a removed real server end; a
@@ -32,6 +33,17 @@ pub trait Tuning: Send + Sync {
 
     /// Puts back what was there before; says what could not be.
     fn restore(&mut self) -> Vec<String>;
+}
+
+impl Tuning for Sysctl {
+    fn set(&mut self, key: &str, value: &str) -> Result<Option<String>, String> {
+        Self::set(self, key, value).map_err(|error| error.to_string())
+    }
+
+    fn restore(&mut self) -> Vec<String> {
+        let wrong = Self::restore(self).into_iter();
+        wrong.map(|error| error.to_string()).collect()
+    }
 }
 
 /// Sets what is not as it should be; says what was changed, and what could not
