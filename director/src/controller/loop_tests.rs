@@ -74,6 +74,25 @@ async fn adoption_changes_nothing() {
         .await;
 }
 
+/// 17: killed as master, and back when another has the addresses.
+#[tokio::test(start_paused = true)]
+async fn a_table_without_an_address_is_not_kept() {
+    let kernel = left(&settings(FLAGS)).await;
+    let bench = Bench::start(kernel, FLAGS);
+    sleep(Duration::from_secs(10)).await;
+    assert!(bench.kernel.virtual_server(web(80)).await.is_ok());
+    bench.network.send_replace(Arc::default());
+    sleep(Duration::from_secs(10)).await;
+    assert!(bench.kernel.virtual_server(web(80)).await.is_ok());
+    let bare = bench::network(&[[192, 0, 2, 5]]);
+    bench.network.send_replace(Arc::new(bare));
+    sleep(Duration::from_secs(2)).await;
+    assert!(bench.kernel.virtual_server(web(80)).await.is_ok());
+    sleep(Duration::from_secs(2)).await;
+    assert!(bench.kernel.virtual_server(web(80)).await.is_err());
+    assert_eq!(bench.kernel.virtual_servers().await.unwrap().len(), 2);
+}
+
 /// 2: others edit the table; what is not ours stays.
 #[tokio::test(start_paused = true)]
 async fn drift_is_repaired_within_a_second() {

@@ -50,6 +50,8 @@ pub(super) struct Control<K> {
     pub(super) registered: Arc<Table>,
     pub(super) network: Arc<Snapshot>,
     pub(super) serving: Serving,
+    /// Since when there is a table without an address, and no order.
+    pub(super) bare: Option<Instant>,
     pub(super) drained: BTreeSet<IpAddr>,
     pub(super) is_torn_down: bool,
     /// What the kernel held at the start; nothing until it could be read.
@@ -96,6 +98,7 @@ impl<K: Kernel> Control<K> {
             registered: Arc::default(),
             network: Arc::default(),
             serving,
+            bare: None,
             drained: BTreeSet::new(),
             is_torn_down: false,
             adopted: None,
@@ -166,6 +169,7 @@ impl<K: Kernel> Control<K> {
     /// Returns whether the kernel was asked anything.
     async fn try_pass(&mut self, now: Instant) -> Result<bool, IpvsError> {
         let adopted = self.adopt().await?;
+        self.abandon(now);
         let new = self.work_out(&adopted, now);
         self.adopted = Some(adopted);
         let is_new = new.table != *self.table;

@@ -48,6 +48,10 @@ const CARE: Duration = Duration::from_secs(2);
 /// the kernel look for a module.
 const TRIAL: Duration = Duration::from_secs(30);
 
+/// How long an undecided director may be without its virtual addresses, and yet
+/// keep a table that it found.
+const ABANDON: Duration = Duration::from_secs(3);
+
 /// What is kept beside the table, and when it was seen to last.
 #[derive(Debug, Default)]
 pub(super) struct Care {
@@ -59,6 +63,30 @@ pub(super) struct Care {
 }
 
 impl<K: Kernel> Control<K> {
+    /// A table that was found, with no virtual address on the clients' interface
+    /// and no word of the election, serves nobody: only another director's
+    /// packets could meet it, and go round for ever.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        let vips = &self.settings.vips;
+        let interface = clients(&self.settings, &self.network);
+        let interface = interface.and_then(|it| self.network.named(&it));
+        let is_bare = interface.is_some_and(|it| {
+            let mut own = it.addresses.iter();
+            !own.any(|own| vips.iter().any(|vip| vip.address == own.address))
+        });
+        if self.serving != Serving::Undecided || !is_bare {
+            self.bare = None;
+            return;
+        }
+        let since = *self.bare.get_or_insert(now);
+        if now.saturating_duration_since(since) >= ABANDON {
+            self.serving = Serving::No;
+            let cause = "no virtual address is on the clients' interface";
+            let journal = &self.out.journal;
+            journal.record("table", &"director", "is a standby", cause);
+        }
+    }
+
     /// Keeps the sync daemon, the time-outs and the kernel's settings: at once
     /// when the role or the interface has changed, else now and then.
     pub(super) async fn keep_up(&mut self) {

@@ -74,12 +74,12 @@ pub(super) fn health(verdicts: &[(u8, Verdict)]) -> Health {
     }
 }
 
-pub(super) fn network() -> Snapshot {
-    let own = InterfaceAddress {
-        address: [192, 0, 2, 5].into(),
+pub(super) fn network(addresses: &[[u8; 4]]) -> Snapshot {
+    let own = addresses.iter().map(|address| InterfaceAddress {
+        address: (*address).into(),
         prefix: 24,
         is_tentative: false,
-    };
+    });
     let eth = Interface {
         index: 2,
         name: KernelName::new("eth0").unwrap(),
@@ -89,7 +89,7 @@ pub(super) fn network() -> Snapshot {
         mtu: 1500,
         is_loopback: false,
         is_dummy: false,
-        addresses: vec![own],
+        addresses: own.collect(),
     };
     Snapshot {
         interfaces: vec![eth],
@@ -123,7 +123,7 @@ pub(super) struct Bench {
     pub(super) roster: watch::Sender<Arc<Roster>>,
     pub(super) health: watch::Sender<Arc<Health>>,
     pub(super) registered: watch::Sender<Arc<Table>>,
-    _network: watch::Sender<Arc<Snapshot>>,
+    pub(super) network: watch::Sender<Arc<Snapshot>>,
     pub(super) orders: Option<mpsc::Sender<Order>>,
     pub(super) asks: mpsc::Sender<Ask>,
     pub(super) state: watch::Receiver<Arc<ControlState>>,
@@ -139,7 +139,8 @@ impl Bench {
         let (roster, roster_seen) = watch::channel(Arc::default());
         let (health, health_seen) = watch::channel(Arc::default());
         let (registered, registered_seen) = watch::channel(Arc::default());
-        let (network, network_seen) = watch::channel(Arc::new(network()));
+        let (network, network_seen) =
+            watch::channel(Arc::new(network(&[[192, 0, 2, 5], [192, 0, 2, 1]])));
         let (orders, orders_seen) = mpsc::channel(4);
         let (asks, asks_seen) = mpsc::channel(4);
         let (state_out, state) = watch::channel(Arc::default());
@@ -175,7 +176,7 @@ impl Bench {
             roster,
             health,
             registered,
-            _network: network,
+            network,
             orders: Some(orders),
             asks,
             state,
