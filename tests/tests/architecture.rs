@@ -35,7 +35,7 @@ const DIRECTOR: &[&[&str]] = &[
     &["model"],
     &["ipvs", "vrrp"],
     &["config", "journal", "network", "plan"],
-    &["health", "source", "receiver"],
+    &["health", "log", "source", "receiver"],
     &["view", "desired", "registry"],
     &["controller", "election", "api", "metrics", "docker_link"],
     &["app", "cli", "main", "lib"],

@@ -49,6 +49,13 @@ pub enum NetworkError {
     },
 }
 
+impl NetworkError {
+    /// Does the process lack a capability?
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Denied(_))
+    }
+}
+
 /// What the kernel was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
