@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TORN_READINGS: usize = 5;
 
 /// A socket that is opened again when it is needed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Connection(Arc<Mutex<Option<Handle>>>);
 
 /// What the kernel said.

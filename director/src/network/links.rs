@@ -51,7 +51,8 @@ impl Links {
     /// When there is no rtnetlink here, or it does not answer.
     pub async fn open() -> Result<(Self, watch::Receiver<Arc<Snapshot>>), NetworkError> {
         let connection = Connection::open()?;
-        let snapshot = monitor::start(connection.clone()).await?;
+        // Its own: a change never waits for a long reading.
+        let snapshot = monitor::start(Connection::open()?).await?;
         Ok((Self { connection }, snapshot))
     }
 

@@ -5,7 +5,6 @@
 //! lost one costs no more than time, and the socket's overflow or death is
 //! answered by reading everything. Everything is also read every 30 s.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,13 +174,9 @@ async fn refresh(
         snapshot.interfaces = read::interfaces(connection).await?;
     }
     if stale.gateways {
-        snapshot.gateways = gateways(connection).await?;
+        snapshot.gateways = read::gateways(connection).await?;
     }
     Ok(())
-}
-
-async fn gateways(connection: &Connection) -> Result<Vec<IpAddr>, NetworkError> {
-    read::gateways(connection).await
 }
 
 impl Stale {

@@ -57,6 +57,12 @@ impl Rules {
         rules
     }
 
+    /// As if this machine held none of them as master.
+    pub(super) fn standing_by(mut self) -> Self {
+        self.held.clear();
+        self
+    }
+
     /// Is there nothing to hush?
     pub(super) fn is_empty(&self) -> bool {
         self.vips.is_empty()
@@ -152,9 +158,10 @@ impl Filter {
 /// Takes the table away, also that of a process that is gone.
 /// Where there is no nftables, there is none to remove.
 pub(super) async fn remove_leftover() -> Result<(), NetworkError> {
-    match count().await? {
-        0 => Ok(()),
-        _ => Filter::default().remove().await,
+    match count().await {
+        Ok(0) | Err(NetworkError::Open(_)) => Ok(()),
+        Ok(_) => Filter::default().remove().await,
+        Err(error) => Err(error),
     }
 }
 

@@ -10,10 +10,10 @@ use std::path::Path;
 use tidegate_shared::report::Chain;
 
 use super::Hush;
-use super::filter::{Filter, Rules};
+use super::filter::{self, Filter, Rules};
 use crate::model::KernelName;
-use crate::network::Snapshot;
 use crate::network::sysctl::{Sysctl, SysctlError};
+use crate::network::{NetworkError, Snapshot};
 
 /// The least that hushes: answer only for addresses of the interface a question
 /// came by, and never name an address of another one as the sender. The kernel
@@ -47,6 +47,9 @@ pub(super) struct Change {
 pub(super) struct Hushing {
     sysctl: Sysctl,
     filter: Filter,
+    /// A process that is gone may have left a filter: it knows nothing of what
+    /// this machine holds now.
+    has_looked: bool,
 }
 
 impl Hushing {
@@ -54,6 +57,7 @@ impl Hushing {
         Self {
             sysctl: Sysctl::new(proc_sys),
             filter: Filter::default(),
+            has_looked: false,
         }
     }
 
@@ -66,6 +70,7 @@ impl Hushing {
     ) -> Result<Option<Hushed>, String> {
         let rules = Rules::new(vips, device, snapshot);
         if rules.is_empty() {
+            self.lift().await;
             return Ok(None);
         }
         let unwritten = match self.settle() {
@@ -76,6 +81,7 @@ impl Hushing {
             }
             Err(unwritten) => unwritten,
         };
+        self.has_looked = true;
         match self.filter.ensure(&rules).await {
             Ok(was_changed) => Ok(Some(Hushed {
                 by: Hush::Filter,
@@ -118,12 +124,33 @@ impl Hushing {
         Ok(changes)
     }
 
-    /// The settings do it now; a filter that can't be removed does no harm.
+    /// Prepares for the end of a process that leaves everything as it is: nobody
+    /// will say any more whether this machine is master.
+    pub(super) async fn leave(
+        &mut self,
+        vips: &[IpAddr],
+        device: &KernelName,
+        snapshot: &Snapshot,
+    ) -> Result<(), NetworkError> {
+        if !self.filter.is_on() {
+            return Ok(());
+        }
+        let rules = Rules::new(vips, device, snapshot).standing_by();
+        self.filter.ensure(&rules).await.map(drop)
+    }
+
+    /// No filter is needed. One that can't be removed is tried again.
     async fn lift(&mut self) {
-        if self.filter.is_on()
-            && let Err(error) = self.filter.remove().await
-        {
-            tracing::debug!(error = %Chain(&error), "Can't remove the ARP filter");
+        let lifted = if self.filter.is_on() {
+            self.filter.remove().await
+        } else if self.has_looked {
+            Ok(())
+        } else {
+            filter::remove_leftover().await
+        };
+        match lifted {
+            Ok(()) => self.has_looked = true,
+            Err(error) => tracing::debug!(error = %Chain(&error), "Can't remove the ARP filter"),
         }
     }
 

@@ -278,13 +278,24 @@ impl Work {
         });
     }
 
+    async fn leave(&mut self) {
+        let snapshot = Arc::clone(&self.given.network.borrow());
+        let name = &self.device.name;
+        let left = self.hushing.leave(&self.vips, name, &snapshot).await;
+        let cause = match left {
+            Ok(()) => "the process ends, and was told to keep them (--keep)".to_owned(),
+            Err(error) => Chain(&error).to_string(),
+        };
+        let journal = &self.given.journal;
+        journal.record("receiver", name, "left the virtual addresses", cause);
+    }
+
     /// The reverse order: as long as an address is there, it is kept quiet.
     async fn end(&mut self) {
         let journal = self.given.journal.clone();
         let name = self.device.name.clone();
         if self.given.settings.keep {
-            let cause = "the process ends, and was told to keep them (--keep)";
-            journal.record("receiver", &name, "left the virtual addresses", cause);
+            self.leave().await;
             return;
         }
         if let Err(error) = self.device.remove(&self.vips).await {
