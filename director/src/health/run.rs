@@ -369,7 +369,7 @@ impl Checks {
 
     fn refresh_later(&mut self) {
         let next = self.published.map(|published| published + REFRESH);
-        self.refresh.get_or_insert(next.unwrap_or_else(now));
+        self.refresh.get_or_insert_with(|| next.unwrap_or_else(now));
     }
 
     /// When there is something to do though nothing happens.
