@@ -220,6 +220,12 @@ mod tests {
             (status(), vec![status()], Verdict::Impaired, "status 503"),
             (status(), vec![], Verdict::Impaired, "status 503"),
             (silent(), vec![status()], Verdict::Impaired, "status 503"),
+            (
+                Some(Failure::Full(Duration::ZERO)),
+                vec![silent()],
+                Verdict::Impaired,
+                "the machine lives",
+            ),
             (silent(), vec![None], Verdict::Up, "though at its own"),
             (None, vec![own()], Verdict::Up, "as it should"),
             (silent(), vec![own()], Verdict::Dead, "at its own address"),

@@ -289,6 +289,9 @@ impl Checks {
             let prober = self.prober.clone();
             self.out.push(Box::pin(async move {
                 let outcome = match way {
+                    Ok(way) if asking.decides && asking.layer == Layer::Plain => {
+                        prober.ask_and_knock(&way).await
+                    }
                     Ok(way) => prober.ask(&way).await,
                     Err(failure) => Outcome::Bad(failure),
                 };

@@ -158,13 +158,17 @@ impl Track {
             return patience.min(rates.timeout);
         };
         let usual = usual.bound().max(rates.floor());
-        let decides = self.is_up == Some(false) || self.bad() + 1 >= fall;
-        let patience = if decides {
+        let patience = if self.decides(fall) {
             usual.max(rates.last_word())
         } else {
             usual
         };
         patience.min(rates.timeout)
+    }
+
+    /// Would a bad answer to the next question decide, or keep it down?
+    pub(super) fn decides(&self, fall: u32) -> bool {
+        self.is_up != Some(true) || self.bad() + 1 >= fall
     }
 
     fn bad(&self) -> u32 {
