@@ -41,6 +41,8 @@ pub(super) struct Asking {
     pub(super) node: IpAddr,
     pub(super) layer: Layer,
     pub(super) patience: Duration,
+    /// A bad answer would decide.
+    pub(super) decides: bool,
     /// Which question it is, and when it was asked.
     pub(super) ticket: u64,
     pub(super) asked: Instant,
@@ -189,6 +191,7 @@ impl Board {
             node: address,
             layer,
             patience: track.patience(&self.rates, fall),
+            decides: track.decides(fall),
             ticket: self.tickets,
             asked: now,
         })

@@ -69,7 +69,11 @@ pub(super) fn judge(tracks: &BTreeMap<Layer, Track>) -> Option<Finding> {
 
 fn weigh(up: &[(Layer, &Track)], down: &[Down<'_>]) -> Finding {
     let found = |verdict, reason| Finding { verdict, reason };
-    let Some(first) = down.iter().find(|it| it.vip.is_some()).or(down.first()) else {
+    let Some(first) = down
+        .iter()
+        .find(|it| it.vip.is_some())
+        .or_else(|| down.first())
+    else {
         return found(Verdict::Up, "it answers as it should".to_owned());
     };
     if up.is_empty() {
@@ -163,14 +167,14 @@ mod tests {
         judge(&tracks)
     }
 
-    #[test]
-    fn ways_together_tell_what_is_wrong() {
+    type Row = (Option<Failure>, Vec<Option<Failure>>, Verdict, &'static str);
+
+    fn rows() -> Vec<Row> {
         let own = || Some(Failure::Own("no".to_owned()));
         let refused = || Some(Failure::Refused);
         let silent = || Some(SILENT);
         let status = || Some(Failure::Status(503));
-        type Row = (Option<Failure>, Vec<Option<Failure>>, Verdict, &'static str);
-        let rows: Vec<Row> = vec![
+        vec![
             (None, vec![None], Verdict::Up, "as it should"),
             (None, vec![], Verdict::Up, "as it should"),
             (
@@ -216,16 +220,27 @@ mod tests {
             (status(), vec![status()], Verdict::Impaired, "status 503"),
             (status(), vec![], Verdict::Impaired, "status 503"),
             (silent(), vec![status()], Verdict::Impaired, "status 503"),
+            (
+                Some(Failure::Full(Duration::ZERO)),
+                vec![silent()],
+                Verdict::Impaired,
+                "the machine lives",
+            ),
             (silent(), vec![None], Verdict::Up, "though at its own"),
             (None, vec![own()], Verdict::Up, "as it should"),
             (silent(), vec![own()], Verdict::Dead, "at its own address"),
-        ];
-        for (plain, through, verdict, words) in rows {
+        ]
+    }
+
+    #[test]
+    fn ways_together_tell_what_is_wrong() {
+        for (plain, through, verdict, words) in rows() {
             let what = format!("{plain:?} {through:?}");
             let finding = judged(plain, &through).unwrap();
             assert_eq!(finding.verdict, verdict, "{what}");
             assert!(finding.reason.contains(words), "{what}: {}", finding.reason);
         }
+        let own = || Some(Failure::Own("no".to_owned()));
         assert_eq!(judged(own(), &[own()]), None);
     }
 

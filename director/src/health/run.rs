@@ -289,6 +289,9 @@ impl Checks {
             let prober = self.prober.clone();
             self.out.push(Box::pin(async move {
                 let outcome = match way {
+                    Ok(way) if asking.decides && asking.layer == Layer::Plain => {
+                        prober.ask_and_knock(&way).await
+                    }
                     Ok(way) => prober.ask(&way).await,
                     Err(failure) => Outcome::Bad(failure),
                 };
@@ -369,7 +372,7 @@ impl Checks {
 
     fn refresh_later(&mut self) {
         let next = self.published.map(|published| published + REFRESH);
-        self.refresh.get_or_insert(next.unwrap_or_else(now));
+        self.refresh.get_or_insert_with(|| next.unwrap_or_else(now));
     }
 
     /// When there is something to do though nothing happens.

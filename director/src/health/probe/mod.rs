@@ -10,9 +10,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{CheckKind, CheckSettings};
+
+/// `tcpmux`: given out in 1988, served by nobody.
+const UNSERVED: u16 = 1;
 
 /// What is asked of whoever takes the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +97,9 @@ pub enum Failure {
     /// No sign of life.
     #[error("it did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
+    /// No connection, though the machine lives: its queue is full.
+    #[error("it took no connection within {} ms, though the machine lives", .0.as_millis())]
+    Full(Duration),
     /// Nobody knows the way.
     #[error("it can't be reached")]
     Unreachable,
@@ -140,7 +148,8 @@ impl Failure {
             Self::Own(_) => Evidence::Nothing,
             Self::Silent(_) | Self::Unreachable => Evidence::Silent,
             Self::Refused => Evidence::Refused,
-            Self::Slow(_)
+            Self::Full(_)
+            | Self::Slow(_)
             | Self::Reset
             | Self::Closed
             | Self::Tls(_)
@@ -194,6 +203,22 @@ impl Prober {
                 took: started.elapsed(),
             },
             Err(failure) => Outcome::Bad(failure),
+        }
+    }
+
+    /// Asks once, and if nobody takes the connection finds out whether the
+    /// machine lives: by a port that nobody serves, which it refuses. A machine
+    /// whose queue of connections is full is not dead; what it has goes on.
+    pub async fn ask_and_knock(&self, way: &Way) -> Outcome {
+        let mut ask = pin!(self.ask(way));
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut ask => return outcome,
+            () = knock(way) => ask.await,
+        };
+        match outcome {
+            Outcome::Bad(Failure::Silent(limit)) => Outcome::Bad(Failure::Full(limit)),
+            other => other,
         }
     }
 
@@ -252,6 +277,18 @@ impl Prober {
             Some(inner) if inner.is::<rustls::Error>() => Failure::Tls(inner.to_string()),
             _ => socket::failure(&error),
         })
+    }
+}
+
+/// Comes back when the machine has given a sign of life.
+async fn knock(way: &Way) {
+    let way = Way {
+        target: SocketAddr::new(way.target.ip(), UNSERVED),
+        ..*way
+    };
+    match socket::connect(&way).await {
+        Ok(_) | Err(Failure::Refused) => {}
+        Err(_) => pending().await,
     }
 }
 

@@ -137,6 +137,8 @@ async fn silence_is_told_from_slowness() {
         ..way(address)
     };
     assert_eq!(bad(http(None).ask(&short).await), Failure::Silent(MS * 60));
+    let failure = bad(http(None).ask_and_knock(&short).await);
+    assert_eq!(failure, Failure::Full(MS * 60), "the machine lives");
 }
 
 #[tokio::test]
