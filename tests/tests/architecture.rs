@@ -36,8 +36,8 @@ const DIRECTOR: &[&[&str]] = &[
     &["ipvs", "vrrp"],
     &["config", "journal", "network", "plan"],
     &["health", "source", "receiver"],
-    &["view", "desired"],
-    &["controller", "election", "api", "metrics"],
+    &["view", "desired", "registry"],
+    &["controller", "election", "api", "metrics", "docker_link"],
     &["app", "cli", "main", "lib"],
 ];
 

@@ -11,6 +11,7 @@
 mod answer;
 mod ask;
 mod events;
+pub mod gorb;
 mod picture;
 mod reply;
 mod server;

@@ -51,12 +51,18 @@ impl Netlink {
     /// Opens a socket and looks for IPVS, which loads its module where the
     /// kernel can. Needs a tokio runtime with I/O and time.
     pub async fn connect() -> Result<Self, IpvsError> {
-        let netlink = Self {
-            session: Mutex::new(None),
-            patience: PATIENCE,
-        };
+        let netlink = Self::unconnected();
         netlink.information().await?;
         Ok(netlink)
+    }
+
+    /// The same, but the first call opens the socket: for whoever goes on trying
+    /// until there is an IPVS.
+    pub fn unconnected() -> Self {
+        Self {
+            session: Mutex::new(None),
+            patience: PATIENCE,
+        }
     }
 
     /// The same, with another limit for every answer.

@@ -92,6 +92,12 @@ impl Snapshot {
 }
 
 impl Interface {
+    /// Is this address in the network of one of its own?
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        let mut own = self.addresses.iter();
+        own.any(|own| share_network(own.address, address, own.prefix))
+    }
+
     fn is_for_clients(&self) -> bool {
         !self.is_loopback && !self.is_dummy
     }
@@ -188,63 +194,72 @@ mod tests {
         }
     }
 
+    /// The virtual address with its prefix, the interface that is told, what comes.
+    type Row = (
+        &'static str,
+        u8,
+        Option<&'static str>,
+        Result<&'static str, &'static str>,
+    );
+
+    const ROWS: &[Row] = &[
+        ("192.0.2.10", 24, None, Ok("eth0")),
+        ("192.0.2.10", 32, None, Ok("eth0")),
+        ("fd00::10", 128, None, Ok("eth0")),
+        ("172.31.0.9", 20, None, Ok("cloud")),
+        (
+            "172.31.0.9",
+            32,
+            None,
+            Err("no interface has an address in"),
+        ),
+        (
+            "203.0.113.1",
+            32,
+            None,
+            Err("no interface has an address in"),
+        ),
+        ("fd01::10", 64, None, Err("no interface has an address in")),
+        ("127.0.0.9", 8, None, Err("no interface has an address in")),
+        (
+            "198.51.100.10",
+            24,
+            None,
+            Err("fits the interfaces eth1, wlan0"),
+        ),
+        ("198.51.100.10", 24, Some("wlan0"), Ok("wlan0")),
+        ("10.2.0.10", 16, None, Err("eth2 is not running")),
+        ("10.2.0.10", 16, Some("eth2"), Err("eth2 is not running")),
+        (
+            "192.0.2.10",
+            24,
+            Some("eth9"),
+            Err("no interface eth9; there are: lo, eth0"),
+        ),
+        (
+            "192.0.2.10",
+            24,
+            Some("lo"),
+            Err("lo is a loopback or dummy"),
+        ),
+        (
+            "192.0.2.10",
+            24,
+            Some("eth1"),
+            Err("outside of the networks of interface eth1 (198.51.100.7/24)"),
+        ),
+        (
+            "fd00::10",
+            64,
+            Some("eth1"),
+            Err("it has no address of that kind"),
+        ),
+    ];
+
     #[test]
     fn the_interface_is_found_or_the_reason_said() {
-        let rows = [
-            ("192.0.2.10", 24, None, Ok("eth0")),
-            ("192.0.2.10", 32, None, Ok("eth0")),
-            ("fd00::10", 128, None, Ok("eth0")),
-            ("172.31.0.9", 20, None, Ok("cloud")),
-            (
-                "172.31.0.9",
-                32,
-                None,
-                Err("no interface has an address in"),
-            ),
-            (
-                "203.0.113.1",
-                32,
-                None,
-                Err("no interface has an address in"),
-            ),
-            ("fd01::10", 64, None, Err("no interface has an address in")),
-            ("127.0.0.9", 8, None, Err("no interface has an address in")),
-            (
-                "198.51.100.10",
-                24,
-                None,
-                Err("fits the interfaces eth1, wlan0"),
-            ),
-            ("198.51.100.10", 24, Some("wlan0"), Ok("wlan0")),
-            ("10.2.0.10", 16, None, Err("eth2 is not running")),
-            ("10.2.0.10", 16, Some("eth2"), Err("eth2 is not running")),
-            (
-                "192.0.2.10",
-                24,
-                Some("eth9"),
-                Err("no interface eth9; there are: lo, eth0"),
-            ),
-            (
-                "192.0.2.10",
-                24,
-                Some("lo"),
-                Err("lo is a loopback or dummy"),
-            ),
-            (
-                "192.0.2.10",
-                24,
-                Some("eth1"),
-                Err("outside of the networks of interface eth1 (198.51.100.7/24)"),
-            ),
-            (
-                "fd00::10",
-                64,
-                Some("eth1"),
-                Err("it has no address of that kind"),
-            ),
-        ];
         let snapshot = snapshot();
-        for (vip, prefix, told, expected) in rows {
+        for (vip, prefix, told, expected) in ROWS.iter().copied() {
             let told = told.map(name);
             let chosen = snapshot.for_vip(vip.parse().unwrap(), prefix, told.as_ref());
             match (chosen, expected) {

@@ -85,13 +85,42 @@ impl std::fmt::Display for Deed {
 
 impl NetworkError {
     /// Puts the kernel's answer into words.
-    pub(super) fn refusal(deed: Deed, errno: Errno) -> Self {
+    pub(crate) fn refusal(deed: Deed, errno: Errno) -> Self {
         match (errno, deed) {
             (Errno::EPERM, deed) => Self::Denied(deed),
             (Errno::EACCES, deed @ Deed::Add(IpAddr::V6(_), _)) => Self::Ipv6Off(deed),
             (Errno::EOPNOTSUPP, Deed::Make(name)) => Self::NoDummy(name),
             (Errno::ENODEV | Errno::ENXIO, deed) => Self::Gone(deed),
             (errno, deed) => Self::Refused { deed, errno },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_answers_say_what_to_do() {
+        let device = || Deed::Make(KernelName::new("tidegate0").unwrap());
+        let six = || Deed::Add("fd00::10".parse().unwrap(), 7);
+        let four = || Deed::Add("192.0.2.10".parse().unwrap(), 7);
+        let rows = [
+            (Errno::EPERM, device(), "NET_ADMIN"),
+            (Errno::EOPNOTSUPP, device(), "modprobe dummy"),
+            (Errno::EOPNOTSUPP, device(), "--receiver-device lo"),
+            (Errno::EACCES, six(), "IPv6 is switched off"),
+            (Errno::EACCES, four(), "can't add 192.0.2.10 to device 7"),
+            (Errno::ENODEV, four(), "the device is gone"),
+            (
+                Errno::EOPNOTSUPP,
+                Deed::Filter,
+                "can't change the nftables filter",
+            ),
+        ];
+        for (errno, deed, expected) in rows {
+            let words = NetworkError::refusal(deed, errno).to_string();
+            assert!(words.contains(expected), "{words}");
         }
     }
 }

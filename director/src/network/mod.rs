@@ -10,6 +10,7 @@ mod error;
 mod links;
 mod monitor;
 mod read;
+pub mod sysctl;
 
 pub use choose::ChoiceError;
 pub use error::{Deed, NetworkError};

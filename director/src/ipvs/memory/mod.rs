@@ -119,6 +119,17 @@ impl Memory {
         }
     }
 
+    /// Takes the module out, with all that it held, or puts it back.
+    pub fn unload(&self, is_out: bool) {
+        let mut state = self.state();
+        state.is_unloaded = is_out;
+        if is_out {
+            state.virtual_servers.clear();
+            state.daemons.clear();
+            state.timeouts = Timeouts::default();
+        }
+    }
+
     /// The changes that were made since the last call, oldest first: at most
     /// the last 131,072.
     pub fn take_journal(&self) -> Vec<Operation> {
@@ -182,6 +193,9 @@ impl Memory {
     }
 
     fn permit(&self, operation: Operation) -> Result<(), IpvsError> {
+        if self.state().is_unloaded {
+            return Err(IpvsError::Absent);
+        }
         if self.is_permitted {
             return Ok(());
         }
