@@ -231,7 +231,7 @@ async fn converse(arrival: Arrival, context: Arc<Context>, access: Arc<Access>) 
 }
 
 /// Answers the requests of a connection, one after another.
-async fn answer_all<S>(stream: S, context: Arc<Context>, access: Arc<Access>)
+pub(super) async fn answer_all<S>(stream: S, context: Arc<Context>, access: Arc<Access>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -271,6 +271,20 @@ fn the_page_has_what_the_parts_publish() {
     assert!(!page.contains("virtual_server=\"mark"), "{page}");
 }
 
+#[test]
+fn a_page_stays_small_whatever_the_table_is() {
+    let scene = scene();
+    scene.control.send_modify(|control| {
+        let server = Arc::make_mut(control).actual.values_mut().next().unwrap();
+        let entry = server.real_servers[0].clone();
+        server.real_servers = vec![entry; 10_001];
+    });
+    let page = super::render(&scene.observed, Instant::now(), "");
+    assert!(page.contains("tidegate_director_real_servers 10001\n"));
+    assert!(page.contains("virtual_server_connections_total{"));
+    assert!(!page.contains("real_server=\"") && page.len() < 20_000);
+}
+
 /// Every line is a comment or a sample of the family whose head came last, and
 /// no family comes twice.
 #[test]

@@ -8,6 +8,10 @@ use crate::ipvs::RealEntry;
 use crate::model::{Counters, VirtualAddress};
 use crate::view::{ActualServer, ControlState};
 
+/// With more real servers than these the page says nothing of each: it would be
+/// larger than a scraper takes, and than a small machine should hold.
+const MOST: usize = 10_000;
+
 /// A metric made of the kernel's counters: its name for a virtual server, for a
 /// real server, what it says, and how to read it.
 type Counted = (
@@ -127,19 +131,29 @@ pub(super) fn render(page: &mut Page, control: &ControlState) {
     let servers: Vec<_> = servers
         .map(|(it, server)| (it.to_string(), server))
         .collect();
+    let count: usize = servers.iter().map(|(_, it)| it.real_servers.len()).sum();
+    let help = "Real servers in the kernel; with more than 10000 there are no metrics of each.";
+    page.gauge("real_servers", help, count);
+    let each = if count > MOST {
+        &[]
+    } else {
+        servers.as_slice()
+    };
     for (of_virtual, of_real, kind, help, read) in COUNTED {
         let mut family = page.family(of_virtual, kind, help);
         for (name, server) in &servers {
             family.sample(&[("virtual_server", name)], read(&server.counters));
         }
         let family = page.family(of_real, kind, help);
-        reals(family, &servers, |it| read(&it.counters));
+        reals(family, each, |it| read(&it.counters));
     }
     for (name, help, read) in PRESENT {
         let family = page.family(name, Kind::Gauge, help);
-        reals(family, &servers, |it| u64::from(read(it)));
+        reals(family, each, |it| u64::from(read(it)));
     }
-    render_desired(page, control, &is_shown);
+    if count <= MOST {
+        render_desired(page, control, &is_shown);
+    }
 }
 
 fn reals(

@@ -8,6 +8,7 @@ use hyper::body::Frame;
 
 use super::*;
 use crate::api::answer::{Access, Context, answer};
+use crate::api::server::answer_all;
 use crate::config::Secret;
 
 #[tokio::test]
@@ -229,6 +230,29 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let response = answer(&context, &Access::full(), request.unwrap()).await;
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     assert_eq!(response.headers()["connection"], "close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let (context, _trigger) = context(mpsc::channel(1).0);
+    let context = Arc::new(context);
+    let whole = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (sent, answers) in [("", 0), ("GET /healthz HT", 0), (whole, 1)] {
+        let (mut near, far) = tokio::io::duplex(64 << 10);
+        let access = Arc::new(Access::full());
+        let serving = tokio::spawn(answer_all(far, Arc::clone(&context), access));
+        near.write_all(sent.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let mut said = String::new();
+        near.read_to_string(&mut said).await.unwrap();
+        assert_eq!(
+            said.matches("{\"status\":\"ok\"}").count(),
+            answers,
+            "{said}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(11), "{sent:?}");
+        serving.await.unwrap();
+    }
 }
 
 #[tokio::test]
