@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ipvs::{IpvsError, Kernel, Refusal, scheduler};
+use crate::ipvs::{Glance, IpvsError, Kernel, Refusal, scheduler};
 use crate::model::{KernelName, Table, VirtualAddress, VirtualServer};
 use crate::plan::{Change, Ownership, plan};
 use crate::view::ActualServer;
@@ -50,6 +50,8 @@ pub struct Reconciler<K> {
     /// What was read last, to be shown and to be looked through by parts;
     /// nothing is changed on its word alone.
     seen: Reading,
+    /// The fingerprints of those that were read and found as desired.
+    verified: Glance,
     /// The virtual server that was looked at last.
     cursor: Option<VirtualAddress>,
 }
@@ -67,6 +69,7 @@ impl<K: Kernel> Reconciler<K> {
             ours,
             schedulers: BTreeMap::new(),
             seen: Reading::new(),
+            verified: Glance::new(),
             cursor: None,
         }
     }

@@ -7,12 +7,14 @@
 mod state;
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::errno;
-use super::{Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
+use super::{Glance, Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
 use crate::model::{
     Counters, Family, KernelName, Load, RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts,
     VirtualAddress,
@@ -274,6 +276,20 @@ impl Kernel for Memory {
             })
             .collect()
         })
+    }
+
+    async fn glance(&self) -> Option<Glance> {
+        let state = self.state();
+        let print = |held: &Held| {
+            let mut hasher = DefaultHasher::new();
+            held.scheduling.scheduler.hash(&mut hasher);
+            for (address, server) in &held.real_servers {
+                (address, server.weight).hash(&mut hasher);
+            }
+            hasher.finish()
+        };
+        let all = state.virtual_servers.iter();
+        Some(all.map(|(address, held)| (*address, print(held))).collect())
     }
 
     async fn add_virtual(
