@@ -40,7 +40,8 @@ const ENGINE: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     settings: Arc<Settings>,
     links: crate::network::Links,
-    orders: mpsc::Sender<Order>,
+    /// Gone once the last order was given: the table's keeper waits for that.
+    orders: Option<mpsc::Sender<Order>>,
     to_control: mpsc::Sender<Ask>,
     to_election: mpsc::Sender<Ask>,
     election: Option<Part>,
@@ -92,7 +93,7 @@ impl Running {
         let mut running = Self {
             settings: Arc::clone(settings),
             links: ground.links.clone(),
-            orders: wires.orders.clone(),
+            orders: Some(wires.orders.clone()),
             to_control: wires.to_control.clone(),
             to_election: wires.to_election.clone(),
             election: None,
@@ -122,7 +123,7 @@ impl Running {
             };
             running.control = Some(control(settings, table, feeds, outlets));
             if settings.dry_run {
-                running.serve_dry();
+                running.serve_dry(wires.orders.clone());
             } else {
                 running.elect(wires, ends.vrrp, ends.election_asks);
             }
@@ -220,7 +221,7 @@ impl Running {
     ) {
         let observed = wires.observed.clone();
         let (settings, links) = (Arc::clone(&self.settings), self.links.clone());
-        let orders = self.orders.clone();
+        let orders = wires.orders.clone();
         self.election = Some(Part::start(move |shutdown| async move {
             let parts = election::Parts {
                 settings,
@@ -239,8 +240,7 @@ impl Running {
     }
 
     /// Nobody is elected in a dry run: this machine serves.
-    fn serve_dry(&mut self) {
-        let orders = self.orders.clone();
+    fn serve_dry(&mut self, orders: mpsc::Sender<Order>) {
         self.others.push(Part::start(|_| async move {
             let (done, answer) = oneshot::channel();
             if orders.send(Order::Program(done)).await.is_ok() {
@@ -330,16 +330,17 @@ impl Running {
     }
 
     /// Takes the virtual servers out of the kernel; a teardown everything of ours.
-    async fn clear_table(&self, is_teardown: bool) -> Result<(), String> {
-        if self.control.is_none() {
+    async fn clear_table(&mut self, is_teardown: bool) -> Result<(), String> {
+        let orders = self.orders.take();
+        let Some(orders) = orders.filter(|_| self.control.is_some()) else {
             return Ok(());
-        }
+        };
         let (done, answer) = oneshot::channel();
         let is_sent = if is_teardown {
             let ask = (Command::Teardown, into_words(done));
             self.to_control.send(ask).await.is_ok()
         } else {
-            self.orders.send(Order::Withdraw(done)).await.is_ok()
+            orders.send(Order::Withdraw(done)).await.is_ok()
         };
         match timeout(WITHDRAWAL, answer).await {
             Ok(Ok(done)) => done,
