@@ -70,6 +70,27 @@ fn setting(path: &str) -> String {
     fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
+/// Does anybody say that he has this address, when the neighbour asks?
+fn answered(asked: &str) -> bool {
+    let neighbours = || run(&format!("ip -n {FAR} neigh show {asked}"));
+    run(&format!("ip -n {FAR} neigh flush to {asked}"));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(10) {
+        let state = neighbours();
+        if state.is_empty() {
+            far(&format!("echo >/dev/udp/{asked}/9"));
+        }
+        if state.contains("lladdr") {
+            return true;
+        }
+        if state.contains("FAILED") {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no state of {asked}: {}", neighbours());
+}
+
 /// A neighbour in a namespace of its own, on a cable to this one.
 struct Link;
 
@@ -89,11 +110,13 @@ impl Link {
         for family in ["ipv4", "ipv6"] {
             let path = format!("/proc/sys/net/{family}/neigh/tgfar");
             assert!(far(&format!(
-                "echo 1 >{path}/mcast_solicit; echo 300 >{path}/retrans_time_ms"
+                "echo 2 >{path}/mcast_solicit; echo 300 >{path}/retrans_time_ms"
             )));
         }
         fs::write(IGNORE, "0").unwrap();
         fs::write(ANNOUNCE, "0").unwrap();
+        // A cable is not in at once.
+        while !answered(OWN) || !answered("fd00::7") {}
         Self
     }
 
@@ -106,39 +129,28 @@ impl Link {
         }
     }
 
-    /// Does anybody on the link say that he has this address?
-    fn is_answered(&self, asked: &str) -> bool {
-        let neighbours = || run(&format!("ip -n {FAR} neigh show {asked}"));
-        run(&format!("ip -n {FAR} neigh flush to {asked}"));
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(10) {
-            let state = neighbours();
-            if state.is_empty() {
-                far(&format!("echo >/dev/udp/{asked}/9"));
-            }
-            if state.contains("lladdr") {
-                return true;
-            }
-            if state.contains("FAILED") {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("no state of {asked}: {}", neighbours());
+    /// Does anybody on the link say that he has this address? Others go on
+    /// meanwhile.
+    async fn is_answered(&self, asked: &'static str) -> bool {
+        tokio::task::spawn_blocking(|| answered(asked))
+            .await
+            .unwrap()
     }
 
     /// Waits until the virtual address is answered for, or is not.
     async fn until_answered(&self, expected: bool) {
         let begin = Instant::now();
-        while self.is_answered(VIP) != expected {
+        while self.is_answered(VIP).await != expected {
             assert!(begin.elapsed() < Duration::from_secs(10), "{expected}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    fn is_quiet(&self) -> bool {
-        assert!(self.is_answered(OWN) && self.is_answered("fd00::7"));
-        !self.is_answered(VIP) && !self.is_answered(VIP6)
+    async fn is_quiet(&self) -> bool {
+        for own in [OWN, "fd00::7"] {
+            assert!(self.is_answered(own).await, "{own}");
+        }
+        !self.is_answered(VIP).await && !self.is_answered(VIP6).await
     }
 
     /// Does a connection to the virtual address arrive, sent as directors do?
@@ -323,7 +335,10 @@ async fn the_snapshot_follows_the_kernel() {
         now.gateways == gateway
     })
     .await;
+    run(&format!("ip link set {NEAR} down"));
     run(&format!("ip link set {NEAR} name tgother"));
+    run("ip link set tgother up");
+    run("ip route add default via 192.0.2.1");
     shows(&mut network, "a name", |now| {
         now.named(&name("tgother")).is_some()
     })
@@ -422,13 +437,13 @@ async fn a_receiver_is_quiet_and_heals_and_leaves_nothing() {
     let link = Link::new();
     // As kernels are, they do answer: what comes then is not for nothing.
     run(&format!("ip addr add {VIP}/32 dev lo"));
-    assert!(link.is_answered(VIP));
+    assert!(link.is_answered(VIP).await);
     run(&format!("ip addr del {VIP}/32 dev lo"));
     let mut running = Running::start(settings(device)).await;
     running.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(running.state.borrow().hushed_by, Some(Hush::Settings));
     assert_eq!(running.state.borrow().repairs, 0);
-    assert!(link.is_quiet() && link.is_reached(VIP) && link.is_reached(VIP6));
+    assert!(link.is_quiet().await && link.is_reached(VIP) && link.is_reached(VIP6));
     let damages = [
         format!("ip addr del {VIP}/32 dev {device}"),
         format!("ip addr del {VIP6}/128 dev {device}"),
@@ -445,7 +460,7 @@ async fn a_receiver_is_quiet_and_heals_and_leaves_nothing() {
             running.survive(&damage, device).await;
         }
     }
-    assert!(link.is_quiet() && link.is_reached(VIP) && link.is_reached(VIP6));
+    assert!(link.is_quiet().await && link.is_reached(VIP) && link.is_reached(VIP6));
     println!("{:#?}", running.journal.after(0));
     running.stop().await;
     assert_eq!(
@@ -471,7 +486,7 @@ async fn what_is_kept_is_taken_over_untouched() {
     let mut first = Running::start(keep).await;
     first.until("set up", |it| it.in_place.len() == 2).await;
     first.stop().await;
-    assert!(link.is_quiet() && is_hushed());
+    assert!(link.is_quiet().await && is_hushed());
     let index = |running: &Running| {
         let now = running.network.borrow();
         now.named(&name(device)).map(|it| it.index)
@@ -521,7 +536,7 @@ async fn a_filter_hushes_where_settings_are_read_only() {
     let mut running = Running::start(settings(device)).await;
     running.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(running.state.borrow().hushed_by, Some(Hush::Filter));
-    assert!(link.is_quiet() && link.is_reached(VIP));
+    assert!(link.is_quiet().await && link.is_reached(VIP));
 
     // What leaves from the virtual address asks in this machine's own name.
     run(&format!("ip neigh flush to {PEER}"));
@@ -553,14 +568,14 @@ async fn a_filter_hushes_where_settings_are_read_only() {
     let stranger = settings("tgnone");
     receiver::teardown(&stranger, &[], &links).await.unwrap();
     running.until("repaired", |it| it.repairs == 1).await;
-    assert!(link.is_quiet());
+    assert!(link.is_quiet().await);
 
     // The settings can be written again, and take over.
     drop(mounted);
     running
         .until("settings", |it| it.hushed_by == Some(Hush::Settings))
         .await;
-    assert!(link.is_quiet() && is_hushed());
+    assert!(link.is_quiet().await && is_hushed());
     running.stop().await;
     leftover(&link, device).await;
     assert!(!run("ip addr").contains(VIP));
@@ -578,14 +593,14 @@ async fn leftover(link: &Link, device: &str) {
     first.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(first.state.borrow().hushed_by, Some(Hush::Filter));
     first.stop().await;
-    assert!(link.is_quiet());
+    assert!(link.is_quiet().await);
     drop(mounted);
     let mut second = Running::start(settings(device)).await;
     second
         .until("settings", |it| it.hushed_by == Some(Hush::Settings))
         .await;
     run(&format!("ip addr add {VIP}/32 dev {NEAR}"));
-    assert!(link.is_answered(VIP));
+    assert!(link.is_answered(VIP).await);
     run(&format!("ip addr del {VIP}/32 dev {NEAR}"));
     second.stop().await;
 }
