@@ -13,159 +13,26 @@
     reason = "a test: what is not as expected fails it, times are printed, and only who has the link asks on it"
 )]
 
+mod links;
+mod neighbour;
+
 use std::fs;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_director::config::{ReceiverSettings, Vip};
 use tidegate_director::journal::Journal;
-use tidegate_director::model::KernelName;
 use tidegate_director::network::{AddressUse, Links, Snapshot};
 use tidegate_director::receiver::{self, Hush, Receiver, ReceiverState};
 use tidegate_shared::shutdown::{self, Stage, Trigger};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-const OWN: &str = "192.0.2.7";
-const PEER: &str = "192.0.2.99";
-const VIP: &str = "192.0.2.10";
-const VIP6: &str = "fd00::10";
-const NEAR: &str = "tgnear";
-const FAR: &str = "tgnetfar";
-const IGNORE: &str = "/proc/sys/net/ipv4/conf/all/arp_ignore";
-const ANNOUNCE: &str = "/proc/sys/net/ipv4/conf/all/arp_announce";
-
-fn try_run(line: &str) -> Result<String, String> {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    let output = command.args(words).output().map_err(|it| it.to_string())?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-fn run(line: &str) -> String {
-    try_run(line).unwrap_or_else(|trouble| panic!("{line}: {trouble}"))
-}
-
-fn far(script: &str) -> bool {
-    let mut command = Command::new("ip");
-    let arguments = ["netns", "exec", FAR, "bash", "-c", script];
-    command.args(arguments).output().unwrap().status.success()
-}
-
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn name(text: &str) -> KernelName {
-    KernelName::new(text).unwrap()
-}
-
-fn setting(path: &str) -> String {
-    fs::read_to_string(path).unwrap().trim().to_owned()
-}
-
-/// A neighbour in a namespace of its own, on a cable to this one.
-struct Link;
-
-impl Link {
-    fn new() -> Self {
-        Self::remove();
-        run(&format!("ip netns add {FAR}"));
-        run(&format!(
-            "ip link add {NEAR} type veth peer name tgfar netns {FAR}"
-        ));
-        run(&format!("ip addr add {OWN}/24 dev {NEAR}"));
-        run(&format!("ip addr add fd00::7/64 dev {NEAR} nodad"));
-        run(&format!("ip link set {NEAR} up"));
-        run(&format!("ip -n {FAR} addr add {PEER}/24 dev tgfar"));
-        run(&format!("ip -n {FAR} addr add fd00::99/64 dev tgfar nodad"));
-        run(&format!("ip -n {FAR} link set tgfar up"));
-        for family in ["ipv4", "ipv6"] {
-            let path = format!("/proc/sys/net/{family}/neigh/tgfar");
-            assert!(far(&format!(
-                "echo 1 >{path}/mcast_solicit; echo 300 >{path}/retrans_time_ms"
-            )));
-        }
-        fs::write(IGNORE, "0").unwrap();
-        fs::write(ANNOUNCE, "0").unwrap();
-        Self
-    }
-
-    fn remove() {
-        let _ = try_run(&format!("ip link del {NEAR}"));
-        let _ = try_run(&format!("ip netns del {FAR}"));
-        let _ = try_run("ip link del tidegate0");
-        for vip in [format!("{VIP}/32"), format!("{VIP6}/128")] {
-            let _ = try_run(&format!("ip addr del {vip} dev lo"));
-        }
-    }
-
-    /// Does anybody on the link say that he has this address?
-    fn is_answered(&self, asked: &str) -> bool {
-        let neighbours = || run(&format!("ip -n {FAR} neigh show {asked}"));
-        run(&format!("ip -n {FAR} neigh flush to {asked}"));
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(10) {
-            let state = neighbours();
-            if state.is_empty() {
-                far(&format!("echo >/dev/udp/{asked}/9"));
-            }
-            if state.contains("lladdr") {
-                return true;
-            }
-            if state.contains("FAILED") {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("no state of {asked}: {}", neighbours());
-    }
-
-    /// Waits until the virtual address is answered for, or is not.
-    async fn until_answered(&self, expected: bool) {
-        let begin = Instant::now();
-        while self.is_answered(VIP) != expected {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{expected}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        assert!(self.is_answered(OWN) && self.is_answered("fd00::7"));
-        !self.is_answered(VIP) && !self.is_answered(VIP6)
-    }
-
-    /// Does a connection to the virtual address arrive, sent as directors do?
-    fn is_reached(&self, asked: &str) -> bool {
-        let listener = TcpListener::bind((asked, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shown = run(&format!("ip link show {NEAR}"));
-        let hardware = shown.split("link/ether ").nth(1).unwrap();
-        let hardware = hardware.split(' ').next().unwrap();
-        run(&format!(
-            "ip -n {FAR} neigh replace {asked} lladdr {hardware} dev tgfar"
-        ));
-        let arrived = far(&format!(
-            "timeout 5 bash -c 'exec 3<>/dev/tcp/{asked}/{port}'"
-        ));
-        run(&format!("ip -n {FAR} neigh del {asked} dev tgfar"));
-        arrived
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        Self::remove();
-        let _ = fs::write(IGNORE, "0");
-        let _ = fs::write(ANNOUNCE, "0");
-    }
-}
+use crate::neighbour::{
+    ANNOUNCE, FAR, IGNORE, Link, NEAR, OWN, PEER, VIP, VIP6, address, name, run, setting, try_run,
+};
 
 fn device() -> &'static str {
     match try_run("ip link add tgprobe type dummy") {
@@ -198,6 +65,7 @@ struct Running {
     network: watch::Receiver<Arc<Snapshot>>,
     state: watch::Receiver<Arc<ReceiverState>>,
     journal: Journal,
+    seen: u64,
     trigger: Trigger,
     task: JoinHandle<()>,
 }
@@ -222,6 +90,7 @@ impl Running {
             network,
             state,
             journal,
+            seen: 0,
             trigger,
             task: tokio::spawn(receiver::run(receiver, shutdown)),
         }
@@ -262,6 +131,13 @@ impl Running {
         }
         let took = begin.elapsed().checked_sub(done).unwrap();
         println!("{damage}: repaired within {took:?}");
+        for entry in self.journal.after(self.seen) {
+            println!(
+                "    {}: {} ({})",
+                entry.subject, entry.decision, entry.cause
+            );
+            self.seen = entry.number;
+        }
         assert!(took < Duration::from_secs(1), "{damage}: {took:?}");
         self.until(damage, |state| {
             state.repairs > before && state.in_place.len() == 2
@@ -274,146 +150,6 @@ fn is_hushed() -> bool {
     setting(IGNORE) == "1" && setting(ANNOUNCE) == "2"
 }
 
-/// Waits for a snapshot of this kind.
-async fn shows(
-    network: &mut watch::Receiver<Arc<Snapshot>>,
-    what: &str,
-    is_so: impl Fn(&Snapshot) -> bool,
-) {
-    let begin = Instant::now();
-    let seen = network.wait_for(|now| is_so(now));
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
-    assert!(seen.is_ok(), "{what}");
-    println!("{what}: known within {:?}", begin.elapsed());
-}
-
-#[tokio::test]
-#[ignore = "needs CAP_NET_ADMIN and a machine of its own: tests/kernel"]
-async fn the_snapshot_follows_the_kernel() {
-    let _link = Link::new();
-    let (links, mut network) = Links::open().await.unwrap();
-    let near = |now: &Snapshot| now.named(&name(NEAR)).cloned();
-    let seen = near(&network.borrow()).unwrap();
-    assert!(
-        seen.is_up && seen.hardware.is_some() && seen.mtu == 1500,
-        "{seen:?}"
-    );
-    let found = network
-        .borrow()
-        .for_vip(address(VIP), 32, None)
-        .map(|it| it.index);
-    assert_eq!(found, Ok(seen.index));
-    run(&format!("ip -n {FAR} link set tgfar down"));
-    shows(&mut network, "a cable is out", |now| {
-        !near(now).unwrap().is_running
-    })
-    .await;
-    run(&format!("ip -n {FAR} link set tgfar up"));
-    shows(&mut network, "it is in again", |now| {
-        near(now).unwrap().is_running
-    })
-    .await;
-    shows(&mut network, "an address is checked", |now| {
-        near(now).unwrap().link_local().is_some()
-    })
-    .await;
-    run("ip route add default via 192.0.2.1");
-    let gateway = [address("192.0.2.1")];
-    shows(&mut network, "a default route", |now| {
-        now.gateways == gateway
-    })
-    .await;
-    run(&format!("ip link set {NEAR} name tgother"));
-    shows(&mut network, "a name", |now| {
-        now.named(&name("tgother")).is_some()
-    })
-    .await;
-    run("ip link del tgother");
-    let is_gone = |now: &Snapshot| now.named(&name("tgother")).is_none() && now.gateways.is_empty();
-    shows(&mut network, "a link is gone, and its routes", is_gone).await;
-    assert!(links.remove_link(seen.index).await.is_ok());
-    assert!(
-        links
-            .remove_address(seen.index, address(VIP), 32)
-            .await
-            .is_ok()
-    );
-    let added = links
-        .add_address(seen.index, address(VIP), 32, AddressUse::Held)
-        .await;
-    assert!(
-        added
-            .unwrap_err()
-            .to_string()
-            .contains("the device is gone")
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs CAP_NET_ADMIN and a machine of its own: tests/kernel"]
-async fn lost_messages_cost_nothing_but_time() {
-    const MANY: usize = 3000;
-    let _link = Link::new();
-    let (_links, mut network) = Links::open().await.unwrap();
-    let count = |now: &Snapshot| now.named(&name(NEAR)).unwrap().addresses.len();
-    let before = count(&network.borrow());
-    let place = std::env::temp_dir().join(format!("tidegate-addresses-{}", std::process::id()));
-    let mut lines = String::new();
-    for number in 0..MANY {
-        let (high, low) = (number / 256, number % 256);
-        lines.push_str(&format!("addr add 10.9.{high}.{low}/32 dev {NEAR}\n"));
-    }
-    fs::write(&place, lines).unwrap();
-    // Nobody reads the messages meanwhile: this blocks the only thread.
-    run(&format!("ip -batch {}", place.display()));
-    fs::remove_file(&place).unwrap();
-    shows(&mut network, "all addresses", |now| {
-        count(now) == before + MANY
-    })
-    .await;
-    run("ip addr flush to 10.9.0.0/16");
-    shows(&mut network, "none of them", |now| count(now) == before).await;
-}
-
-#[tokio::test]
-#[ignore = "needs CAP_NET_ADMIN and a machine of its own: tests/kernel"]
-async fn virtual_addresses_are_no_sources() {
-    let _link = Link::new();
-    let (links, network) = Links::open().await.unwrap();
-    let near = network.borrow().named(&name(NEAR)).unwrap().index;
-    for purpose in [AddressUse::Held, AddressUse::Received] {
-        run(&format!("ip addr flush dev {NEAR}"));
-        for (vip, prefix) in [(VIP, 32), (VIP6, 128)] {
-            for _ in 0..2 {
-                let added = links.add_address(near, address(vip), prefix, purpose);
-                added.await.unwrap();
-            }
-        }
-        run(&format!("ip addr add {OWN}/24 dev {NEAR}"));
-        run(&format!("ip addr add fd00::7/64 dev {NEAR} nodad"));
-        for (target, own) in [(PEER, OWN), ("fd00::99", "fd00::7")] {
-            let route = run(&format!("ip route get {target}"));
-            assert!(
-                route.contains(&format!("src {own} ")),
-                "{purpose:?} {route}"
-            );
-        }
-        run("ip route replace default via 192.0.2.1");
-        let route = run("ip route get 198.51.100.1");
-        assert!(
-            route.contains(&format!("src {OWN} ")),
-            "{purpose:?} {route}"
-        );
-        let listed = run(&format!("ip addr show dev {NEAR}"));
-        let mut lines = listed.lines();
-        let line = lines.find(|line| line.contains(VIP6)).unwrap();
-        let is_as_told = ["nodad", "deprecated"]
-            .iter()
-            .all(|flag| line.contains(flag));
-        assert!(is_as_told, "{line}");
-    }
-}
-
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN and a machine of its own: tests/kernel"]
 async fn a_receiver_is_quiet_and_heals_and_leaves_nothing() {
@@ -422,13 +158,13 @@ async fn a_receiver_is_quiet_and_heals_and_leaves_nothing() {
     let link = Link::new();
     // As kernels are, they do answer: what comes then is not for nothing.
     run(&format!("ip addr add {VIP}/32 dev lo"));
-    assert!(link.is_answered(VIP));
+    assert!(link.is_answered(VIP).await);
     run(&format!("ip addr del {VIP}/32 dev lo"));
     let mut running = Running::start(settings(device)).await;
     running.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(running.state.borrow().hushed_by, Some(Hush::Settings));
     assert_eq!(running.state.borrow().repairs, 0);
-    assert!(link.is_quiet() && link.is_reached(VIP) && link.is_reached(VIP6));
+    assert!(link.is_quiet().await && link.is_reached(VIP) && link.is_reached(VIP6));
     let damages = [
         format!("ip addr del {VIP}/32 dev {device}"),
         format!("ip addr del {VIP6}/128 dev {device}"),
@@ -445,8 +181,7 @@ async fn a_receiver_is_quiet_and_heals_and_leaves_nothing() {
             running.survive(&damage, device).await;
         }
     }
-    assert!(link.is_quiet() && link.is_reached(VIP) && link.is_reached(VIP6));
-    println!("{:#?}", running.journal.after(0));
+    assert!(link.is_quiet().await && link.is_reached(VIP) && link.is_reached(VIP6));
     running.stop().await;
     assert_eq!(
         (setting(IGNORE), setting(ANNOUNCE)),
@@ -471,7 +206,7 @@ async fn what_is_kept_is_taken_over_untouched() {
     let mut first = Running::start(keep).await;
     first.until("set up", |it| it.in_place.len() == 2).await;
     first.stop().await;
-    assert!(link.is_quiet() && is_hushed());
+    assert!(link.is_quiet().await && is_hushed());
     let index = |running: &Running| {
         let now = running.network.borrow();
         now.named(&name(device)).map(|it| it.index)
@@ -521,7 +256,7 @@ async fn a_filter_hushes_where_settings_are_read_only() {
     let mut running = Running::start(settings(device)).await;
     running.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(running.state.borrow().hushed_by, Some(Hush::Filter));
-    assert!(link.is_quiet() && link.is_reached(VIP));
+    assert!(link.is_quiet().await && link.is_reached(VIP));
 
     // What leaves from the virtual address asks in this machine's own name.
     run(&format!("ip neigh flush to {PEER}"));
@@ -553,14 +288,14 @@ async fn a_filter_hushes_where_settings_are_read_only() {
     let stranger = settings("tgnone");
     receiver::teardown(&stranger, &[], &links).await.unwrap();
     running.until("repaired", |it| it.repairs == 1).await;
-    assert!(link.is_quiet());
+    assert!(link.is_quiet().await);
 
     // The settings can be written again, and take over.
     drop(mounted);
     running
         .until("settings", |it| it.hushed_by == Some(Hush::Settings))
         .await;
-    assert!(link.is_quiet() && is_hushed());
+    assert!(link.is_quiet().await && is_hushed());
     running.stop().await;
     leftover(&link, device).await;
     assert!(!run("ip addr").contains(VIP));
@@ -578,14 +313,14 @@ async fn leftover(link: &Link, device: &str) {
     first.until("set up", |it| it.in_place.len() == 2).await;
     assert_eq!(first.state.borrow().hushed_by, Some(Hush::Filter));
     first.stop().await;
-    assert!(link.is_quiet());
+    assert!(link.is_quiet().await);
     drop(mounted);
     let mut second = Running::start(settings(device)).await;
     second
         .until("settings", |it| it.hushed_by == Some(Hush::Settings))
         .await;
     run(&format!("ip addr add {VIP}/32 dev {NEAR}"));
-    assert!(link.is_answered(VIP));
+    assert!(link.is_answered(VIP).await);
     run(&format!("ip addr del {VIP}/32 dev {NEAR}"));
     second.stop().await;
 }
