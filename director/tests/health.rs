@@ -1,7 +1,7 @@
 //! Probes through the real path: nodes are network namespaces behind a bridge,
 //! and private virtual servers of a real IPVS lead the virtual address to each.
 //!
-//! `tests/kernel --module veth --module bridge` runs them; where there are links
+//! `tests/kernel --count 0 --module veth --module bridge` runs them; where there are links
 //! or is no IPVS they are left out.
 
 #![expect(

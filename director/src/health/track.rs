@@ -147,15 +147,9 @@ impl Track {
 
     /// How long the next connection may take. `fall`: as for [`Self::answered`].
     pub(super) fn patience(&self, rates: &Rates, fall: u32) -> Duration {
-        let Some(usual) = self.usual else {
-            // A node that was never heard of; once it is down it is asked often.
-            let is_down = self.is_up == Some(false);
-            let patience = if is_down {
-                rates.last_word()
-            } else {
-                rates.timeout
-            };
-            return patience.min(rates.timeout);
+        let is_down = self.is_up == Some(false);
+        let Some(usual) = self.usual.filter(|_| !is_down) else {
+            return self.patience_with_the_unknown(rates, is_down);
         };
         let usual = usual.bound().max(rates.floor());
         let patience = if self.decides(fall) {
@@ -163,6 +157,17 @@ impl Track {
         } else {
             usual
         };
+        patience.min(rates.timeout)
+    }
+
+    /// A node that was never heard of gets all the time. So does one that is
+    /// down, now and then: it may have become slower than was usual. Otherwise
+    /// it is asked again sooner, for a question that was lost is lost.
+    fn patience_with_the_unknown(&self, rates: &Rates, is_down: bool) -> Duration {
+        let is_short = is_down && !(self.bad() + 1).is_multiple_of(32);
+        let usual = self.usual.map_or(Duration::ZERO, |usual| usual.bound());
+        let short = (rates.interval / 2).max(rates.last_word()).max(usual);
+        let patience = if is_short { short } else { rates.timeout };
         patience.min(rates.timeout)
     }
 
@@ -356,7 +361,7 @@ mod tests {
         let silent = Outcome::Bad(Failure::Silent(MS));
         let now = give(&mut track, &silent, &rates, start);
         assert_eq!(track.is_up(), Some(false), "the first answer decides");
-        assert_eq!(track.patience(&rates, 3), MS * 250);
+        assert_eq!(track.patience(&rates, 3), MS * 500);
         let now = give(&mut track, &good(MS), &rates, now);
         assert_eq!(track.is_up(), Some(false));
         let next = track.next(&rates, rates.interval, now);
