@@ -19,9 +19,7 @@ pub fn init(settings: &LogSettings) {
         LevelFilter::TRACE => level,
         _ => LevelFilter::ERROR,
     };
-    let filter = Targets::new()
-        .with_default(libraries)
-        .with_target(OWN, level);
+    let filter = Targets::new().with_default(libraries).with_target(OWN, level);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry();
     let result = if settings.json {
