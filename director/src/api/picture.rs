@@ -95,6 +95,7 @@ impl Picture {
 
     fn addresses(&self) -> BTreeSet<IpAddr> {
         let named = self.roster.nodes.keys().chain(self.health.nodes.keys());
+        let named = named.chain(self.control.standing.keys());
         named.chain(&self.control.drained).copied().collect()
     }
 
@@ -115,6 +116,15 @@ impl Picture {
             name: node.name().map(str::to_owned),
             stance: words::stance(node.stance()).to_owned(),
             drained: self.control.drained.contains(&address),
+            standing: self
+                .control
+                .standing
+                .get(&address)
+                .map(|it| types::Standing {
+                    weight: it.weight,
+                    why: it.why.clone(),
+                    left: it.left.map(|left| self.age(left)),
+                }),
             health: self.node_health(address, health),
             sightings: sightings.collect(),
             servers,
@@ -251,7 +261,9 @@ impl Picture {
         if let Some(why) = &self.control.trouble {
             trouble.push(format!("kernel: {why}"));
         }
-        if self.health.quorum_lost {
+        if let Some(alarm) = &self.control.alarm {
+            trouble.push(alarm.clone());
+        } else if self.health.quorum_lost {
             let words = "too few nodes seem to be up to believe it: the last set is kept";
             trouble.push(words.to_owned());
         }

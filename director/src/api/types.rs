@@ -68,12 +68,25 @@ pub struct Node {
     pub stance: String,
     /// Does the operator drain it?
     pub drained: bool,
+    /// What came of it all; nothing before the first pass.
+    pub standing: Option<Standing>,
     /// What its checks say.
     pub health: NodeHealth,
     /// Who names it.
     pub sightings: Vec<Sighting>,
     /// Its places behind virtual servers.
     pub servers: Vec<Place>,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its share; 0 takes no new connections, nothing is out of the table.
+    pub weight: Option<u32>,
+    /// Why, in words.
+    pub why: String,
+    /// How long ago the last source forgot it, while its connections are let run.
+    pub left: Option<f64>,
 }
 
 /// What checks say of a node.
@@ -184,6 +197,8 @@ pub struct Control {
     pub replaced: BTreeMap<String, String>,
     /// The sync daemons that run.
     pub sync: Vec<Sync>,
+    /// Why the table is not what the checks alone would make of it, in words.
+    pub alarm: Option<String>,
     /// What is wrong, in words.
     pub trouble: Option<String>,
 }

@@ -142,8 +142,8 @@ VRID  ADDRESSES   INTERFACE  STATE   PRIORITY  SINCE    MASTER  WHY
 51    192.0.2.10  eth0       master  100       2 d 7 h  -       the master fell silent
 
 NODE        NAME      VERDICT   SINCE      WEIGHT    ACTIVE  NAMED BY                WHY
-192.0.2.11  pi-1      up        2 h 5 min  100       40      static, swarm 12 s ago  it answers
-192.0.2.12  pi?[31m-2  impaired  2 h 5 min  100 -> 0  3       static                  it answers, but not on the virtual address
+192.0.2.11  pi-1      up        2 h 5 min  100       40      static, swarm 12 s ago  it is up; it answers
+192.0.2.12  pi?[31m-2  impaired  2 h 5 min  100 -> 0  3       static                  it lost the virtual address; it answers, but not on the virtual address
 
 SOURCE  NODES  ANSWERED   WHY NOT
 static  2      1 min ago

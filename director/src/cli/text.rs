@@ -173,7 +173,7 @@ fn nodes(text: &mut String, nodes: &[Node]) {
             or_dash(weights(node)),
             or_dash(active),
             or_dash(sightings(node)),
-            clean(&node.health.reason),
+            why(node),
         ]
     });
     table(text, head, rows.collect());
@@ -190,6 +190,17 @@ fn verdict(node: &Node) -> String {
         let _ = write!(text, ", held {}", span(rest));
     }
     text
+}
+
+/// Why it stands where it stands, and what its checks say, unless that is the same.
+fn why(node: &Node) -> String {
+    let reason = node.health.reason.as_str();
+    let standing = node.standing.as_ref().map_or("", |it| it.why.as_str());
+    match (standing, reason) {
+        ("", only) | (only, "") => clean(only),
+        (standing, reason) if standing.contains(reason) => clean(standing),
+        (standing, reason) => clean(&format!("{standing}; {reason}")),
+    }
 }
 
 /// The weights that the node has behind its virtual servers, each once; with

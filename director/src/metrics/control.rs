@@ -51,6 +51,8 @@ pub(super) fn render(page: &mut Page, control: &ControlState, now: Instant) {
     page.gauge("serving", help, u8::from(control.is_serving));
     let help = "Whether something is wrong with the kernel's table.";
     page.gauge("trouble", help, u8::from(control.trouble.is_some()));
+    let help = "Whether the table is not what the checks alone would make of it.";
+    page.gauge("alarm", help, u8::from(control.alarm.is_some()));
     let help = "Private virtual servers that checks go through.";
     page.gauge("check_servers", help, control.marks.len());
     render_names(page, control);

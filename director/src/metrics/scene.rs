@@ -21,7 +21,9 @@ use crate::network::Snapshot;
 use crate::plan::Change;
 use crate::receiver::{Hush, ReceiverState};
 use crate::source::{Node, Origin, Roster, Sighting, SourceState, Stance};
-use crate::view::{ActualServer, ControlCounts, ControlState, Observed, RouterState, VrrpState};
+use crate::view::{
+    ActualServer, ControlCounts, ControlState, Observed, RouterState, Standing, VrrpState,
+};
 use crate::vrrp::{Alarm, Cause, State};
 
 /// The address that is served.
@@ -182,6 +184,11 @@ fn control(ago: &impl Fn(u64) -> Instant) -> ControlState {
         counters: counters(1000),
         real_servers: vec![entry(12, 3), entry(11, 40)],
     };
+    let standing = |weight, why: &str| Standing {
+        weight: Some(weight),
+        why: why.to_owned(),
+        left: None,
+    };
     let change = Change::SetReal(https, (node(12), 443).into(), real(0));
     ControlState {
         desired: Arc::new(Table::from([(https, wanted), (private, check)])),
@@ -189,6 +196,11 @@ fn control(ago: &impl Fn(u64) -> Instant) -> ControlState {
         pending: vec![change],
         is_serving: true,
         drained: BTreeSet::new(),
+        standing: BTreeMap::from([
+            (node(11), standing(100, "it is up")),
+            (node(12), standing(0, "it lost the virtual address")),
+        ]),
+        alarm: None,
         marks: BTreeMap::from([(node(11), mark)]),
         replaced: BTreeMap::from([(name("mh"), name("wlc"))]),
         sync: vec![SyncDaemon::new(SyncRole::Master, name("eth0"), 51)],

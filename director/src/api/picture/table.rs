@@ -41,6 +41,7 @@ impl Picture {
                 .map(|(wanted, used)| (wanted.to_string(), used.to_string()))
                 .collect(),
             sync: sync.collect(),
+            alarm: control.alarm.clone(),
             trouble: control.trouble.clone(),
         }
     }

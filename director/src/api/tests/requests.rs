@@ -27,6 +27,10 @@ async fn everything_can_be_read() {
         ("/v1/plan", "\"settled\":false"),
         ("/v1/plan", "\"kind\":\"set-real\""),
         ("/v1/nodes", "\"name\":\"pi-1\""),
+        (
+            "/v1/nodes",
+            "\"standing\":{\"weight\":100,\"why\":\"it is up\",\"left\":null}",
+        ),
         ("/v1/health", "\"verdict\":\"impaired\""),
         (
             "/v1/health",
