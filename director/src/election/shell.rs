@@ -40,6 +40,8 @@ pub(super) struct Shell {
     pub(super) wire: Option<Wire>,
     /// The clients' interface as of the last look.
     pub(super) interface: Option<Interface>,
+    /// Its name, once it was found.
+    pub(super) chosen: Option<KernelName>,
     pub(super) witnesses: Vec<IpAddr>,
     /// Where the next question to the witnesses begins.
     pub(super) asked: usize,
@@ -82,6 +84,7 @@ impl Shell {
             routers: Routers::new(),
             wire: None,
             interface: None,
+            chosen: None,
             witnesses: Vec::new(),
             asked: 0,
             programmed: std::collections::BTreeSet::new(),
@@ -296,7 +299,7 @@ async fn readable(wire: Option<&Wire>) {
 /// A change; none ever comes from somebody who is gone.
 async fn changed<T>(watch: &mut watch::Receiver<T>) {
     if watch.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -304,7 +307,7 @@ async fn troubled<T>(watch: &mut watch::Receiver<T>, is_waiting: bool) {
     if is_waiting {
         changed(watch).await;
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

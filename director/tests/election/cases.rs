@@ -240,10 +240,10 @@ fn a_missing_interface_is_waited_for() {
     lab.plug("a", 11);
     master(&a, lost);
     let down = Instant::now();
-    lab.ip("gw", "link set pa down");
+    lab.ip("sw", "link set pa down");
     a.wait(down, &["! ipv4 Initialize"]);
     until("it lets go", || !lab.holds("a", VIP));
-    lab.ip("gw", "link set pa up");
+    lab.ip("sw", "link set pa up");
     master(&a, down);
 }
 
