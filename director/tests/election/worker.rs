@@ -61,6 +61,10 @@ fn list(text: Option<&String>) -> Vec<IpAddr> {
     parts.map(|part| part.parse().unwrap()).collect()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of values, most of which the election does not look at"
+)]
 fn settings() -> Settings {
     let told = told();
     let name = |text: &str| KernelName::new(text).unwrap();
