@@ -143,6 +143,7 @@ impl Shell {
         }
         let current = self.router(key).map(|router| router.settings().clone());
         match current {
+            None if self.is_stopping() => return Ok(()),
             None => return self.start(wanted, key, interface).await,
             Some(current) if current != wanted => self.reconfigure(key, wanted, interface).await,
             Some(_) => {}

@@ -101,6 +101,12 @@ impl Shell {
         if self.parts.settings.dry_run {
             return self.pretend().await;
         }
+        let end = self.serve().await;
+        self.leave_nothing().await;
+        end
+    }
+
+    async fn serve(&mut self) -> Result<(), ElectionError> {
         self.arrange().await?;
         while !self.is_over() {
             self.listen().await;
@@ -119,7 +125,6 @@ impl Shell {
                 Woken::Stopped => self.stop().await,
             }
         }
-        self.leave_nothing().await;
         Ok(())
     }
 
@@ -266,6 +271,11 @@ impl Shell {
         if self.stage == Stage::Draining {
             self.tell_all(&Event::Stop).await;
         }
+    }
+
+    /// Whether nothing new is to begin.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stage > Stage::Running
     }
 
     fn is_over(&self) -> bool {
