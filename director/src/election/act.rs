@@ -141,10 +141,10 @@ impl Shell {
 
     /// What stays in spite of that is found by the next look at the interface.
     pub(super) async fn remove_addresses(&mut self, key: Key, addresses: Vec<IpAddr>) {
-        let Some(index) = self.index() else {
-            return;
-        };
-        for address in addresses {
+        // With the interface its addresses are gone.
+        let index = self.index();
+        let there = index.map(|index| addresses.into_iter().map(move |it| (index, it)));
+        for (index, address) in there.into_iter().flatten() {
             let prefix = Family::of(address).bits();
             let removing = self.parts.links.remove_address(index, address, prefix);
             if let Err(reason) = in_time(removing).await {

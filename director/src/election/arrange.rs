@@ -22,13 +22,12 @@ impl Shell {
         let snapshot = self.parts.network.borrow_and_update().clone();
         let roster = self.parts.roster.borrow_and_update().clone();
         let settings = self.parts.settings.clone();
-        let found = place::interface(&settings, &snapshot).cloned();
+        let found = place::interface(&settings, &snapshot, self.chosen.as_ref()).cloned();
         let Some((interface, hardware)) = self.usable(&settings, found) else {
             self.lose_link().await;
             return Ok(());
         };
         self.witnesses = place::witnesses(&settings, &interface, &snapshot, &roster);
-        self.interface = Some(interface.clone());
         if !self.open(&settings, &interface, hardware)? {
             self.lose_link().await;
             return Ok(());
@@ -57,6 +56,7 @@ impl Shell {
             return None;
         };
         self.interface = Some(interface.clone());
+        self.chosen = Some(interface.name.clone());
         let name = &interface.name;
         match interface.hardware {
             _ if !interface.is_up => self.wait_for(format!("the interface {name} to be up")),
@@ -143,6 +143,7 @@ impl Shell {
         }
         let current = self.router(key).map(|router| router.settings().clone());
         match current {
+            None if self.is_stopping() => return Ok(()),
             None => return self.start(wanted, key, interface).await,
             Some(current) if current != wanted => self.reconfigure(key, wanted, interface).await,
             Some(_) => {}

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use crate::config::{Settings, Vip};
-use crate::model::Family;
+use crate::model::{Family, KernelName};
 use crate::network::{Interface, Snapshot};
 use crate::source::Roster;
 use crate::vrrp::{self, HardwareAddress, OWNER, Preempt};
@@ -17,9 +17,19 @@ const WITNESSES: usize = 64;
 
 /// The clients' interface: as configured, or the one whose network holds the
 /// first virtual address.
-pub(super) fn interface<'a>(settings: &Settings, snapshot: &'a Snapshot) -> Option<&'a Interface> {
+///
+/// The one that was `last` found is kept while it is there: another interface
+/// that comes into the network changes nothing.
+pub(super) fn interface<'a>(
+    settings: &Settings,
+    snapshot: &'a Snapshot,
+    last: Option<&KernelName>,
+) -> Option<&'a Interface> {
     if let Some(name) = &settings.interface {
         return snapshot.named(name);
+    }
+    if let Some(same) = last.and_then(|last| snapshot.named(last)) {
+        return Some(same);
     }
     let first = settings.vips.first()?;
     let mut all = snapshot.interfaces.iter();
@@ -31,8 +41,14 @@ fn holds_network_of(settings: &Settings, interface: &Interface, vip: &Vip) -> bo
         .addresses
         .iter()
         .filter(|one| !is_virtual(settings, one.address));
-    let mut networks = own.map(|one| (one.address, one.prefix));
-    networks.any(|(address, prefix)| is_in(vip.address, address, prefix))
+    let full = Family::of(vip.address).bits();
+    let mut prefixes = own.flat_map(|one| {
+        let said = (vip.prefix < full).then_some(vip.prefix);
+        said.into_iter()
+            .chain([one.prefix])
+            .map(|prefix| (one.address, prefix))
+    });
+    prefixes.any(|(address, prefix)| is_in(vip.address, address, prefix))
 }
 
 fn is_virtual(settings: &Settings, address: IpAddr) -> bool {
@@ -43,12 +59,12 @@ fn is_virtual(settings: &Settings, address: IpAddr) -> bool {
 fn is_in(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     let (bits, other, width) = match (address, network) {
         (IpAddr::V4(one), IpAddr::V4(two)) => {
-            (u128::from(one.to_bits()), u128::from(two.to_bits()), 32)
+            (u128::from(one.to_bits()), u128::from(two.to_bits()), 32u32)
         }
         (IpAddr::V6(one), IpAddr::V6(two)) => (one.to_bits(), two.to_bits(), 128),
         _ => return false,
     };
-    let host = 32u32.max(width) - u32::from(prefix).min(width);
+    let host = width - u32::from(prefix).min(width);
     let differing = bits ^ other;
     host >= 128 || differing >> host == 0
 }
@@ -69,7 +85,11 @@ pub(super) fn source(settings: &Settings, interface: &Interface, family: Family)
         let near = |one: &&crate::network::InterfaceAddress| {
             vip.is_some_and(|vip| is_in(vip.address, one.address, one.prefix))
         };
-        let found = own.iter().copied().find(near).or(own.first().copied());
+        let found = own
+            .iter()
+            .copied()
+            .find(near)
+            .or_else(|| own.first().copied());
         return found.map(|one| one.address);
     }
     let mut peers = settings.vrrp.peers.iter().filter(|peer| peer.is_ipv6());
@@ -157,4 +177,61 @@ pub(super) fn router(
     // Where nobody could answer, silence would mean nothing.
     router.witness = configured.needs_witness && !witnesses.is_empty();
     router
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::InterfaceAddress;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn networks_hold_what_they_should() {
+        let rows = [
+            ("192.0.2.10", "192.0.2.1", 24, true),
+            ("192.0.3.10", "192.0.2.1", 24, false),
+            ("192.0.3.10", "192.0.2.1", 23, true),
+            ("203.0.113.1", "192.0.2.1", 0, true),
+            ("192.0.2.1", "192.0.2.1", 32, true),
+            ("192.0.2.2", "192.0.2.1", 32, false),
+            ("192.0.2.2", "192.0.2.1", 200, false),
+            ("fd00::2", "fd00::1", 64, true),
+            ("fd00:1::2", "fd00::1", 64, false),
+            ("fd00:1::2", "fd00::1", 0, true),
+            ("fd00::2", "192.0.2.1", 0, false),
+        ];
+        for (address, network, prefix, expected) in rows {
+            let found = is_in(ip(address), ip(network), prefix);
+            assert_eq!(found, expected, "{address} in {network}/{prefix}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_full_length_are_held() {
+        let held_address = |address, prefix| InterfaceAddress {
+            address: ip(address),
+            prefix,
+            is_tentative: false,
+        };
+        let interface = Interface {
+            index: 2,
+            name: KernelName::new("eth0").unwrap(),
+            hardware: None,
+            is_running: true,
+            is_up: true,
+            mtu: 1500,
+            is_loopback: false,
+            is_dummy: false,
+            addresses: vec![
+                held_address("192.0.2.10", 32),
+                held_address("192.0.2.11", 24),
+                held_address("fd00::10", 128),
+            ],
+        };
+        let all = ["192.0.2.10", "192.0.2.11", "fd00::10", "fd00::11"].map(ip);
+        assert_eq!(held(&interface, &all), 2);
+    }
 }

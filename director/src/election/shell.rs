@@ -40,6 +40,8 @@ pub(super) struct Shell {
     pub(super) wire: Option<Wire>,
     /// The clients' interface as of the last look.
     pub(super) interface: Option<Interface>,
+    /// Its name, once it was found.
+    pub(super) chosen: Option<KernelName>,
     pub(super) witnesses: Vec<IpAddr>,
     /// Where the next question to the witnesses begins.
     pub(super) asked: usize,
@@ -82,6 +84,7 @@ impl Shell {
             routers: Routers::new(),
             wire: None,
             interface: None,
+            chosen: None,
             witnesses: Vec::new(),
             asked: 0,
             programmed: std::collections::BTreeSet::new(),
@@ -98,6 +101,12 @@ impl Shell {
         if self.parts.settings.dry_run {
             return self.pretend().await;
         }
+        let end = self.serve().await;
+        self.leave_nothing().await;
+        end
+    }
+
+    async fn serve(&mut self) -> Result<(), ElectionError> {
         self.arrange().await?;
         while !self.is_over() {
             self.listen().await;
@@ -116,7 +125,6 @@ impl Shell {
                 Woken::Stopped => self.stop().await,
             }
         }
-        self.leave_nothing().await;
         Ok(())
     }
 
@@ -265,6 +273,11 @@ impl Shell {
         }
     }
 
+    /// Whether nothing new is to begin.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stage > Stage::Running
+    }
+
     fn is_over(&self) -> bool {
         let mut routers = self.routers.iter();
         let mut is_idle = || routers.all(|(_, router)| router.state() == State::Initialize);
@@ -296,7 +309,7 @@ async fn readable(wire: Option<&Wire>) {
 /// A change; none ever comes from somebody who is gone.
 async fn changed<T>(watch: &mut watch::Receiver<T>) {
     if watch.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -304,7 +317,7 @@ async fn troubled<T>(watch: &mut watch::Receiver<T>, is_waiting: bool) {
     if is_waiting {
         changed(watch).await;
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -38,27 +38,27 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// The bridge, with 10.77.0.1 and fd77::1 in a namespace of its own. Nothing,
+    /// The bridge, and on it the gateway, 10.77.0.1 and fd77::1. Nothing,
     /// with a word about it, where namespaces can't be made.
     pub(crate) fn new() -> Option<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("tge{}x{number}", std::process::id());
-        let lab = Self {
+        let mut lab = Self {
             prefix,
-            machines: vec!["gw".to_owned()],
+            machines: vec!["sw".to_owned()],
         };
-        let gateway = lab.name("gw");
-        if let Err(error) = run(&format!("ip netns add {gateway}")) {
+        let switch = lab.name("sw");
+        if let Err(error) = run(&format!("ip netns add {switch}")) {
             eprintln!("SKIPPED: network namespaces can't be made here: {error}");
             return None;
         }
         lab.ip(
-            "gw",
+            "sw",
             "link add br0 type bridge mcast_snooping 0 stp_state 0 forward_delay 0",
         );
-        lab.ip("gw", "link set br0 up");
-        lab.ip("gw", "addr add 10.77.0.1/24 dev br0");
-        lab.ip("gw", "addr add fd77::1/64 dev br0 nodad");
+        lab.ip("sw", "link set br0 up");
+        // In a namespace of its own: it must not hear a machine that is cut off.
+        lab.add("gw", 1);
         Some(lab)
     }
 
@@ -81,12 +81,12 @@ impl Lab {
 
     /// Its interface, anew.
     pub(crate) fn plug(&self, machine: &str, last: u8) {
-        let (gateway, port) = (self.name("gw"), port(machine));
+        let (switch, port) = (self.name("sw"), port(machine));
         self.ip(
             machine,
-            &format!("link add eth0 type veth peer name {port} netns {gateway}"),
+            &format!("link add eth0 type veth peer name {port} netns {switch}"),
         );
-        self.ip("gw", &format!("link set {port} master br0 up"));
+        self.ip("sw", &format!("link set {port} master br0 up"));
         self.ip(
             machine,
             &format!("link set eth0 address 02:00:00:00:00:{last:02x} up"),
@@ -96,22 +96,24 @@ impl Lab {
             machine,
             &format!("addr add fd77::{last:x}/64 dev eth0 nodad"),
         );
-        self.ip(machine, "route replace default via 10.77.0.1");
+        if machine != "gw" {
+            self.ip(machine, "route replace default via 10.77.0.1");
+        }
     }
 
     /// Takes the machine off the bridge; its own link stays up.
     pub(crate) fn cut(&self, machine: &str) {
-        self.ip("gw", &format!("link set {} nomaster", port(machine)));
+        self.ip("sw", &format!("link set {} nomaster", port(machine)));
     }
 
     /// Undoes `cut`.
     pub(crate) fn heal(&self, machine: &str) {
-        self.ip("gw", &format!("link set {} master br0", port(machine)));
+        self.ip("sw", &format!("link set {} master br0", port(machine)));
     }
 
     /// Power off: nothing of it is left on the link.
     pub(crate) fn power_off(&self, machine: &str) {
-        self.ip("gw", &format!("link del {}", port(machine)));
+        self.ip("sw", &format!("link del {}", port(machine)));
     }
 
     /// Whether the machine's interface has the address.

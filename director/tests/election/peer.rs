@@ -47,11 +47,16 @@ impl Keepalived {
 
 impl Drop for Keepalived {
     fn drop(&mut self) {
-        // Its children end with it, when it is asked and not killed.
-        let _ = run(&format!("kill -TERM {}", self.worker.id()));
+        // Its child ends with it, unless it hangs.
+        let id = self.worker.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let _ = run(&format!("kill -TERM {id}"));
         let start = Instant::now();
         while self.worker.runs() && start.elapsed() < Duration::from_secs(3) {
             std::thread::sleep(Duration::from_millis(20));
+        }
+        for child in children.unwrap_or_default().split_whitespace() {
+            let _ = run(&format!("kill -KILL {child}"));
         }
         let _ = std::fs::remove_dir_all(&self.directory);
     }

@@ -12,7 +12,7 @@ use tidegate_director::config::{
     ReceiverSettings, Roles, Settings, SourceSettings, Vip, VrrpSettings,
 };
 use tidegate_director::election::{Parts, run};
-use tidegate_director::journal::Journal;
+use tidegate_director::journal::{Entry, Journal};
 use tidegate_director::model::{Forwarding, KernelName, Scheduling, Timeouts};
 use tidegate_director::network::Links;
 use tidegate_director::source::Roster;
@@ -22,7 +22,7 @@ use tidegate_director::vrrp::packet::{Authentication, Datagram, Version};
 use tidegate_director::vrrp::{HardwareAddress, Preempt};
 use tidegate_shared::shutdown::{self, Stage};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Which worker this process is; it is none without it.
 pub(crate) const ROLE: &str = "TIDEGATE_ELECTION_ROLE";
@@ -61,6 +61,10 @@ fn list(text: Option<&String>) -> Vec<IpAddr> {
     parts.map(|part| part.parse().unwrap()).collect()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of values, most of which the election does not look at"
+)]
 fn settings() -> Settings {
     let told = told();
     let name = |text: &str| KernelName::new(text).unwrap();
@@ -174,6 +178,7 @@ async fn take_part() {
     let (control, control_end) = watch::channel(Arc::new(ControlState::default()));
     let (trigger, shutdown) = shutdown::channel();
     let journal = Journal::default();
+    let news = journal.listen();
     let parts = Parts {
         settings: Arc::new(settings()),
         links,
@@ -183,13 +188,13 @@ async fn take_part() {
         orders,
         asks: asks_end,
         state,
-        journal: journal.clone(),
+        journal,
         shutdown,
     };
     let (refusing, refusal) = watch::channel(false);
     tokio::spawn(answer(orders_end, refusal));
     tokio::spawn(show(states));
-    tokio::spawn(tell(journal));
+    tokio::spawn(tell(news));
     tokio::spawn(obey(asks, trigger, refusing));
     if let Err(error) = run(parts).await {
         say(format_args!("error {error}"));
@@ -234,8 +239,7 @@ async fn show(mut states: watch::Receiver<Arc<VrrpState>>) {
     }
 }
 
-async fn tell(journal: Journal) {
-    let mut news = journal.listen();
+async fn tell(mut news: broadcast::Receiver<Entry>) {
     while let Ok(entry) = news.recv().await {
         say(format_args!(
             "journal {}: {} ({})",
