@@ -1,0 +1,98 @@
+//! Directors that go and come.
+
+use std::time::{Duration, Instant};
+
+use director_lab::{Attempt, Figures, Flows, Lab, Probe, VIP, within};
+
+use crate::{LONG, millis, pass, secs};
+
+/// How many flows live through it.
+const FLOWS: usize = 200;
+
+/// What it took, once for each run.
+#[derive(Default)]
+pub(crate) struct Runs {
+    /// Of new connections when the director went.
+    pub(crate) gaps: Vec<Duration>,
+    /// Flows of 200 that went on.
+    pub(crate) alive: Vec<usize>,
+    /// Of new connections when it came back.
+    pub(crate) returns: Vec<Duration>,
+}
+
+impl Runs {
+    /// The longest gap when the director went.
+    pub(crate) fn worst_gap(&self) -> Duration {
+        self.gaps.iter().max().copied().unwrap_or_default()
+    }
+
+    /// The longest gap when it came back.
+    pub(crate) fn worst_return(&self) -> Duration {
+        self.returns.iter().max().copied().unwrap_or_default()
+    }
+
+    /// The fewest flows that went on.
+    pub(crate) fn fewest(&self) -> usize {
+        self.alive.iter().min().copied().unwrap_or_default()
+    }
+}
+
+/// The active director is cut off and comes back, so many times. Whichever is
+/// active is the one that is cut.
+pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
+    let mut all = Runs::default();
+    for _ in 0..runs {
+        let [master] = lab.holders()[..] else {
+            panic!("not one master: {:?}", lab.holders());
+        };
+        let other = 1 - master;
+        let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
+        let probe = Probe::start(&lab.client, VIP);
+        pass(millis(1500));
+        lab.cut(&lab.directors[master]).unwrap();
+        let taken = || lab.holders().contains(&other).then_some(());
+        within(LONG, "the other director as master", taken).unwrap();
+        pass(millis(1500));
+        all.gaps.push(Attempt::gap(&probe.stop().unwrap()));
+        all.alive.push(flows.survivors(Instant::now(), LONG));
+        all.returns.push(back(lab, master));
+    }
+    figures.add("director cut off: gap, median (longest)", Figures::spread(&all.gaps));
+    let alive = format!("{:?} of {FLOWS}", all.alive);
+    figures.add("director cut off: flows that go on", alive);
+    figures.add("cut director returns: gap, median (longest)", Figures::spread(&all.returns));
+    all
+}
+
+/// A director that was cut off is back; the gap of new connections until there
+/// is one master with three receivers, and a little longer.
+fn back(lab: &Lab, number: usize) -> Duration {
+    let probe = Probe::start(&lab.client, VIP);
+    pass(millis(500));
+    lab.heal(&lab.directors[number]).unwrap();
+    pass(millis(5000));
+    let is_one = || match lab.holders()[..] {
+        [one] if lab.used(one).len() == 3 => Some(()),
+        _ => None,
+    };
+    within(LONG * 2, "one master with three receivers", is_one).unwrap();
+    pass(millis(500));
+    Attempt::gap(&probe.stop().unwrap())
+}
+
+/// The active director is told to end; the gap and the flows that went on.
+pub(crate) fn clean_stop(lab: &mut Lab, figures: &Figures) -> (Duration, usize) {
+    let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
+    let probe = Probe::start(&lab.client, VIP);
+    pass(millis(1500));
+    let took = lab.take(0).unwrap().stop().unwrap();
+    let taken = || (lab.holders() == [1]).then_some(());
+    within(LONG, "the other director as master", taken).unwrap();
+    pass(millis(1500));
+    let gap = Attempt::gap(&probe.stop().unwrap());
+    let alive = flows.survivors(Instant::now(), LONG);
+    figures.add("clean stop: the program's end", secs(took));
+    figures.add("clean stop: gap", secs(gap));
+    figures.add("clean stop: flows that go on", format!("{alive} of {FLOWS}"));
+    (gap, alive)
+}
