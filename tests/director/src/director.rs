@@ -47,11 +47,14 @@ pub fn start(make: Make, pace: Pace, at: &Namespace, number: usize) -> anyhow::R
             at.run("ipvsadm -Ln")?;
             at.set(&["net/ipv4/vs/sloppy_tcp=1"])?;
             let name = at.name;
-            std::fs::write(configuration_file(at), keepalived(pace, priority, &RECEIVERS)?)?;
+            std::fs::write(
+                configuration_file(at),
+                keepalived(pace, priority, &RECEIVERS)?,
+            )?;
             Process::start(
                 at,
                 &format!(
-                    "keepalived --dont-fork --log-console --use-file /run/{name}.conf \
+                    "keepalived --dont-fork --no-syslog --use-file /run/{name}.conf \
                      --pid /run/{name}.pid --vrrp_pid /run/{name}-v.pid \
                      --checkers_pid /run/{name}-c.pid"
                 ),
@@ -88,7 +91,10 @@ pub fn receive(makes: [Make; 2], at: &Namespace) -> anyhow::Result<Option<Proces
 ///
 /// If it says no.
 pub fn tell(at: &Namespace, verb: &str) -> anyhow::Result<String> {
-    at.run(&format!("{PROGRAM} {verb} --socket {}", socket(at).display()))
+    at.run(&format!(
+        "{PROGRAM} {verb} --socket {}",
+        socket(at).display()
+    ))
 }
 
 /// Writes keepalived's configuration anew, with these receivers not to be used.

@@ -39,7 +39,12 @@ impl Figures {
         sorted.sort();
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
         let longest = sorted.last().copied().unwrap_or_default();
-        format!("{} ({}) s of {}", seconds(median), seconds(longest), sorted.len())
+        format!(
+            "{} ({}) s of {}",
+            seconds(median),
+            seconds(longest),
+            sorted.len()
+        )
     }
 
     /// All so far, as a table in Markdown.

@@ -41,7 +41,9 @@ fn parse(text: &str) -> Table {
                 table.entry(service.clone()).or_default();
             }
             [protocol, address, ..] => {
-                let Some((address, port)) = endpoint(address) else { continue };
+                let Some((address, port)) = endpoint(address) else {
+                    continue;
+                };
                 service = format!("{protocol} {address}:{port}");
                 table.entry(service.clone()).or_default();
             }
@@ -61,7 +63,10 @@ fn endpoint(text: &str) -> Option<(Ipv4Addr, u16)> {
 /// Has this interface this address?
 #[must_use]
 pub fn has_address(namespace: &Namespace, interface: &str, address: Ipv4Addr) -> bool {
-    let shown = ip(&format!("-n {} -o -4 addr show dev {interface}", namespace.name));
+    let shown = ip(&format!(
+        "-n {} -o -4 addr show dev {interface}",
+        namespace.name
+    ));
     shown.is_ok_and(|shown| shown.contains(&format!(" {address}/")))
 }
 
@@ -73,7 +78,8 @@ pub fn has_address(namespace: &Namespace, interface: &str, address: Ipv4Addr) ->
 /// If `nft` says no.
 pub fn count_replies(namespace: &Namespace, to: Ipv4Addr) -> anyhow::Result<()> {
     namespace.run("nft add table ip lab")?;
-    namespace.run("nft add chain ip lab replies { type filter hook prerouting priority -300 ; }")?;
+    namespace
+        .run("nft add chain ip lab replies { type filter hook prerouting priority -300 ; }")?;
     namespace.run(&format!(
         "nft add rule ip lab replies ip daddr {to} tcp sport {{ 80, 443 }} counter"
     ))?;
@@ -87,7 +93,9 @@ pub fn count_replies(namespace: &Namespace, to: Ipv4Addr) -> anyhow::Result<()> 
 /// If they are not counted.
 pub fn replies(namespace: &Namespace) -> anyhow::Result<u64> {
     let listed = namespace.run("nft list chain ip lab replies")?;
-    let mut words = listed.split_whitespace().skip_while(|word| *word != "packets");
+    let mut words = listed
+        .split_whitespace()
+        .skip_while(|word| *word != "packets");
     Ok(words.nth(1).context("no counter")?.parse()?)
 }
 
@@ -129,7 +137,8 @@ impl Trace {
             is_ready.send(())?;
             let mut bytes = vec![0_u8; 65536];
             while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                while let Ok((size, Some(from))) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut bytes)
+                while let Ok((size, Some(from))) =
+                    recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut bytes)
                 {
                     if from.hatype() == NETLINK_LINK {
                         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +152,9 @@ impl Trace {
         // A dropped sender: the thread could not make its socket.
         ready.recv().context("no packet socket")?;
         let thread = std::thread::spawn(move || {
-            thread.join().map_err(|_| anyhow::anyhow!("the trace panicked"))??
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("the trace panicked"))??
         });
         Ok(Self {
             commands,
@@ -159,7 +170,9 @@ impl Trace {
     /// If looking failed.
     pub fn stop(self) -> anyhow::Result<Vec<u8>> {
         let _ = self.stop.send(());
-        self.thread.join().map_err(|_| anyhow::anyhow!("the trace panicked"))??;
+        self.thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the trace panicked"))??;
         let commands = self.commands.lock();
         Ok(commands.unwrap_or_else(PoisonError::into_inner).clone())
     }

@@ -92,7 +92,9 @@ impl Probe {
                 let kept = Arc::clone(&kept);
                 running.spawn_local(async move {
                     let attempt = attempt(port, to).await;
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
+                    kept.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(attempt);
                 });
             }
             while running.join_next().await.is_some() {}
@@ -155,7 +157,10 @@ impl Attempt {
             [one, next] => Some(next.at - one.at),
             _ => None,
         });
-        between.max().unwrap_or(Duration::MAX).saturating_sub(Probe::PACE)
+        between
+            .max()
+            .unwrap_or(Duration::MAX)
+            .saturating_sub(Probe::PACE)
     }
 }
 
@@ -187,7 +192,10 @@ async fn ask(port: u16, to: Ipv4Addr) -> anyhow::Result<(String, String)> {
     let mut stream = connect(port, to).await.context("connecting")?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.context("reading")?;
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .context("reading")?;
     let (_, body) = answer.split_once("\r\n\r\n").context("no head")?;
     let (receiver, seen) = body.split_once(' ').context("no body")?;
     Ok((receiver.to_owned(), seen.to_owned()))

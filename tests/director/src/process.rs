@@ -68,12 +68,18 @@ impl Process {
 
     /// Kills it and all its children at once, as a power cut does.
     pub fn kill(&mut self) {
-        let mut all = descendants(self.child.id());
-        all.push(self.child.id());
-        for id in all.into_iter().filter_map(id) {
-            let _ = kill_process(id, Signal::Stop);
-            let _ = kill_process(id, Signal::Kill);
+        // The parent first, lest it does something about the end of a child.
+        self.signal(Signal::Stop);
+        let children: Vec<_> = descendants(self.child.id())
+            .into_iter()
+            .filter_map(id)
+            .collect();
+        for signal in [Signal::Stop, Signal::Kill] {
+            for child in &children {
+                let _ = kill_process(*child, signal);
+            }
         }
+        self.signal(Signal::Kill);
         let _ = self.child.wait();
     }
 }

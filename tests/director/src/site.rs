@@ -90,7 +90,9 @@ async fn answer(mut stream: TcpStream, name: &str, client: SocketAddr) -> Option
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1)?.to_owned();
-    let size: usize = path.strip_prefix("/bytes/").map_or(Some(0), |n| n.parse().ok())?;
+    let size: usize = path
+        .strip_prefix("/bytes/")
+        .map_or(Some(0), |n| n.parse().ok())?;
     let text = format!("{name} {}", client.ip());
     let length = if size > 0 { size } else { text.len() };
     let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n");
@@ -118,7 +120,9 @@ async fn serve_echo(listener: TcpListener) {
             let _ = stream.set_nodelay(true);
             let mut bytes = [0_u8; 64];
             while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                let Some(part) = bytes.get(..count) else { break };
+                let Some(part) = bytes.get(..count) else {
+                    break;
+                };
                 if stream.write_all(part).await.is_err() {
                     break;
                 }

@@ -57,10 +57,16 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         all.alive.push(flows.survivors(Instant::now(), LONG));
         all.returns.push(back(lab, master));
     }
-    figures.add("director cut off: gap, median (longest)", Figures::spread(&all.gaps));
+    figures.add(
+        "director cut off: gap, median (longest)",
+        Figures::spread(&all.gaps),
+    );
     let alive = format!("{:?} of {FLOWS}", all.alive);
     figures.add("director cut off: flows that go on", alive);
-    figures.add("cut director returns: gap, median (longest)", Figures::spread(&all.returns));
+    figures.add(
+        "cut director returns: gap, median (longest)",
+        Figures::spread(&all.returns),
+    );
     all
 }
 
@@ -93,6 +99,9 @@ pub(crate) fn clean_stop(lab: &mut Lab, figures: &Figures) -> (Duration, usize) 
     let alive = flows.survivors(Instant::now(), LONG);
     figures.add("clean stop: the program's end", secs(took));
     figures.add("clean stop: gap", secs(gap));
-    figures.add("clean stop: flows that go on", format!("{alive} of {FLOWS}"));
+    figures.add(
+        "clean stop: flows that go on",
+        format!("{alive} of {FLOWS}"),
+    );
     (gap, alive)
 }

@@ -20,7 +20,11 @@ pub(crate) fn spread(lab: &Lab, figures: &Figures) {
         let receiver = attempt.receiver().unwrap_or("nobody").to_owned();
         *shares.entry(receiver).or_default() += 1;
     }
-    let replies: Vec<_> = lab.directors.iter().map(|d| kernel::replies(d).unwrap()).collect();
+    let replies: Vec<_> = lab
+        .directors
+        .iter()
+        .map(|d| kernel::replies(d).unwrap())
+        .collect();
     figures.add("300 connections spread", format!("{shares:?}"));
     figures.add("reply packets at the directors", format!("{replies:?}"));
     assert_eq!(shares.len(), 3, "{attempts:?}");
