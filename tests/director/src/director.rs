@@ -38,10 +38,16 @@ pub enum Pace {
 /// # Errors
 ///
 /// If it can't be started.
-pub fn start(make: Make, pace: Pace, at: &Namespace, number: usize) -> anyhow::Result<Process> {
+pub fn start(
+    make: Make,
+    pace: Pace,
+    at: &Namespace,
+    number: usize,
+    more: &str,
+) -> anyhow::Result<Process> {
     let priority = if number == 0 { 150 } else { 100 };
     match make {
-        Make::Tidegate => Process::start(at, &flags(pace, at, priority)),
+        Make::Tidegate => Process::start(at, &format!("{} {more}", flags(pace, at, priority))),
         Make::Keepalived => {
             at.call(|| std::fs::read_dir("/proc/sys/net/ipv4/vs").is_ok())?;
             at.run("ipvsadm -Ln")?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -44,9 +45,9 @@ impl Flows {
             last,
             _running: running,
         };
-        within(Duration::from_secs(5), "all flows", || {
-            (flows.alive_since(begun) == count).then_some(())
-        })?;
+        let all = || (flows.alive_since(begun) == count).then_some(());
+        let started = within(Duration::from_secs(10), "all flows", all);
+        started.with_context(|| format!("{} of {count}", flows.alive_since(begun)))?;
         Ok(flows)
     }
 
@@ -79,7 +80,13 @@ fn micros(duration: Duration) -> u64 {
 }
 
 async fn flow(to: Ipv4Addr, begun: Instant, last: &AtomicU64) -> Option<()> {
-    let mut stream = TcpStream::connect((to, 443)).await.ok()?;
+    let mut stream = loop {
+        // Whoever lives is told apart later; at the start all do.
+        match TcpStream::connect((to, 443)).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
     stream.set_nodelay(true).ok()?;
     let mut back = [0_u8; 2];
     loop {

@@ -63,11 +63,14 @@ fn endpoint(text: &str) -> Option<(Ipv4Addr, u16)> {
 /// Has this interface this address?
 #[must_use]
 pub fn has_address(namespace: &Namespace, interface: &str, address: Ipv4Addr) -> bool {
-    let shown = ip(&format!(
-        "-n {} -o -4 addr show dev {interface}",
-        namespace.name
-    ));
-    shown.is_ok_and(|shown| shown.contains(&format!(" {address}/")))
+    let found = namespace.call(|| {
+        let mut all = nix::ifaddrs::getifaddrs().ok()?;
+        all.find(|it| {
+            let ip = it.address.as_ref().and_then(|it| it.as_sockaddr_in());
+            it.interface_name == interface && ip.is_some_and(|it| it.ip() == address)
+        })
+    });
+    found.is_ok_and(|found| found.is_some())
 }
 
 /// Counts the packets that come into a machine from ports 80 and 443 for this

@@ -22,8 +22,13 @@ pub const RECEIVERS: [Ipv4Addr; 3] = [
 /// The virtual address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 
+/// Long enough for everything to come up.
+const LONG: Duration = Duration::from_secs(30);
+
 /// The machine that has nothing but the bridge.
 const SWITCH: &str = "sw";
+/// The machine that nobody knows.
+const STRANGER: &str = "stranger";
 
 /// One client, two directors, three receivers. Everything ends when it is dropped.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Lab {
     pub receivers: [Namespace; 3],
     /// What answers on them.
     pub sites: [Site; 3],
+    /// More flags for directors of ours that are started from now on.
+    pub flags: &'static str,
     makes: [Make; 2],
     pace: Pace,
     running: [Option<Process>; 2],
@@ -67,6 +74,7 @@ impl Lab {
             directors,
             receivers,
             sites,
+            flags: "",
             makes,
             pace,
             running: [None, None],
@@ -98,7 +106,8 @@ impl Lab {
     /// If the program can't be started.
     pub fn start(&mut self, number: usize) -> anyhow::Result<()> {
         let make = self.makes[number];
-        let process = director::start(make, self.pace, &self.directors[number], number)?;
+        let process =
+            director::start(make, self.pace, &self.directors[number], number, self.flags)?;
         self.running[number] = Some(process);
         Ok(())
     }
@@ -111,6 +120,17 @@ impl Lab {
     pub fn start_receiver(&mut self, number: usize) -> anyhow::Result<()> {
         let process = director::receive(self.makes, &self.receivers[number])?;
         self.receiving[number] = process;
+        Ok(())
+    }
+
+    /// Tells a director of the other make to read its configuration again.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn reload(&self, number: usize) -> anyhow::Result<()> {
+        let process = self.running[number].as_ref().context("it does not run")?;
+        process.signal(rustix::process::Signal::Hup);
         Ok(())
     }
 
@@ -152,7 +172,7 @@ impl Lab {
     /// If that is not so within 30 s, with the directors' logs.
     pub fn settle(&self, master: usize) -> anyhow::Result<Duration> {
         let what = format!("d{} as the only master with three receivers", master + 1);
-        let settled = within(Duration::from_secs(30), &what, || {
+        let settled = within(LONG, &what, || {
             let is_full = self.used(master).len() == 3 && self.holders() == [master];
             is_full.then_some(())
         });
@@ -160,14 +180,35 @@ impl Lab {
         Ok(took)
     }
 
-    /// The receivers that a director's kernel may give new connections of port 80.
+    /// Waits until one director holds the address and has all receivers.
+    ///
+    /// # Errors
+    ///
+    /// If that is not so within 30 s, with the directors' logs.
+    pub fn settle_anyhow(&self) -> anyhow::Result<Duration> {
+        let is_one = || match self.holders()[..] {
+            [one] if self.used(one).len() == 3 => Some(()),
+            _ => None,
+        };
+        let settled = within(LONG, "one master with three receivers", is_one);
+        let (_, took) = settled.with_context(|| self.logs())?;
+        Ok(took)
+    }
+
+    /// The receivers that a director's kernel may give new connections, of
+    /// either port.
     #[must_use]
     pub fn used(&self, director: usize) -> Vec<Ipv4Addr> {
         let table = kernel::table(&self.directors[director]);
-        let service = table.get(&format!("TCP {VIP}:80")).cloned();
-        let reals = service.unwrap_or_default().into_iter();
-        let used = reals.filter(|(_, weight)| *weight > 0);
-        used.map(|(address, _)| address).collect()
+        let weight = |port: u16, receiver: &Ipv4Addr| {
+            let service = table.get(&format!("TCP {VIP}:{port}"));
+            service
+                .and_then(|it| it.get(receiver))
+                .copied()
+                .unwrap_or(0)
+        };
+        let is_used = |it: &Ipv4Addr| weight(80, it) > 0 && weight(443, it) > 0;
+        RECEIVERS.into_iter().filter(is_used).collect()
     }
 
     /// What the programs said.
@@ -196,6 +237,45 @@ impl Lab {
         Ok(())
     }
 
+    /// Lets the directors hear everybody but each other, or all again.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel says no.
+    pub fn part_directors(&self, parted: bool) -> anyhow::Result<()> {
+        let state = if parted { "on" } else { "off" };
+        for director in &self.directors {
+            let name = director.name;
+            ip(&format!(
+                "-n {SWITCH} link set {name} type bridge_slave isolated {state}"
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// Makes packets on the links as small as on a wire: no big ones that a
+    /// network card would cut.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel says no.
+    pub fn whole_packets(&self) -> anyhow::Result<()> {
+        let machines = self.directors.iter().chain(&self.receivers);
+        for machine in machines.chain([&self.client]) {
+            ip(&format!("-n {} link set eth0 gso_max_segs 1", machine.name))?;
+        }
+        Ok(())
+    }
+
+    /// One more machine on the switch.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel says no.
+    pub fn stranger(&self) -> anyhow::Result<Namespace> {
+        plug(STRANGER, Ipv4Addr::new(10, 77, 0, 66))
+    }
+
     /// Puts it in again.
     ///
     /// # Errors
@@ -211,7 +291,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.running = [None, None];
         self.receiving = [None, None, None];
-        for name in [SWITCH, "client", "d1", "d2", "r1", "r2", "r3"] {
+        for name in [SWITCH, "client", "d1", "d2", "r1", "r2", "r3", STRANGER] {
             let _ = ip(&format!("netns del {name}"));
         }
     }

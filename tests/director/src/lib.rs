@@ -17,6 +17,7 @@ mod figures;
 mod flows;
 pub mod kernel;
 mod lab;
+pub mod load;
 mod namespace;
 mod probe;
 mod process;

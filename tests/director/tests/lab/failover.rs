@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use director_lab::kernel::{DELETES, Trace};
 use director_lab::{Attempt, Figures, Flows, Lab, Probe, VIP, within};
 
 use crate::{LONG, millis, pass, secs};
 
 /// How many flows live through it.
-const FLOWS: usize = 200;
+pub(crate) const FLOWS: usize = 200;
 
 /// What it took, once for each run.
 #[derive(Default)]
@@ -77,22 +78,23 @@ fn back(lab: &Lab, number: usize) -> Duration {
     pass(millis(500));
     lab.heal(&lab.directors[number]).unwrap();
     pass(millis(5000));
-    let is_one = || match lab.holders()[..] {
-        [one] if lab.used(one).len() == 3 => Some(()),
-        _ => None,
-    };
-    within(LONG * 2, "one master with three receivers", is_one).unwrap();
+    lab.settle_anyhow().unwrap();
     pass(millis(500));
     Attempt::gap(&probe.stop().unwrap())
 }
 
-/// The active director is told to end; the gap and the flows that went on.
+/// The first director is told to end; the gap and the flows that went on.
 pub(crate) fn clean_stop(lab: &mut Lab, figures: &Figures) -> (Duration, usize) {
+    stop_of(lab, 0, figures)
+}
+
+/// The same for the one that is active.
+pub(crate) fn stop_of(lab: &mut Lab, active: usize, figures: &Figures) -> (Duration, usize) {
     let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
     let probe = Probe::start(&lab.client, VIP);
     pass(millis(1500));
-    let took = lab.take(0).unwrap().stop().unwrap();
-    let taken = || (lab.holders() == [1]).then_some(());
+    let took = lab.take(active).unwrap().stop().unwrap();
+    let taken = || (lab.holders() == [1 - active]).then_some(());
     within(LONG, "the other director as master", taken).unwrap();
     pass(millis(1500));
     let gap = Attempt::gap(&probe.stop().unwrap());
@@ -104,4 +106,60 @@ pub(crate) fn clean_stop(lab: &mut Lab, figures: &Figures) -> (Duration, usize) 
         format!("{alive} of {FLOWS}"),
     );
     (gap, alive)
+}
+
+/// The active director's program is killed; its kernel goes on. The gap and the
+/// flows that went on.
+pub(crate) fn killed(lab: &mut Lab, figures: &Figures) -> (Duration, usize) {
+    let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
+    let probe = Probe::start(&lab.client, VIP);
+    pass(millis(1500));
+    lab.director(0).unwrap().kill();
+    pass(millis(5000));
+    let gap = Attempt::gap(&probe.stop().unwrap());
+    let alive = flows.survivors(Instant::now(), LONG);
+    figures.add("director killed: gap", secs(gap));
+    figures.add(
+        "director killed: flows that go on",
+        format!("{alive} of {FLOWS}"),
+    );
+    (gap, alive)
+}
+
+/// What a restart did.
+pub(crate) struct Restart {
+    /// How long no program ran.
+    pub(crate) away: Duration,
+    /// Of new connections.
+    pub(crate) gap: Duration,
+    /// Flows that went on, of 200.
+    pub(crate) alive: usize,
+    /// What was said to the kernel.
+    pub(crate) commands: Vec<u8>,
+}
+
+/// The only director is killed and started again.
+pub(crate) fn restarted(lab: &mut Lab, figures: &Figures) -> Restart {
+    let trace = Trace::start(&lab.directors[0]).unwrap();
+    let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
+    let probe = Probe::start(&lab.client, VIP);
+    pass(millis(1500));
+    lab.director(0).unwrap().kill();
+    let gone = Instant::now();
+    pass(millis(1000));
+    lab.start(0).unwrap();
+    let away = gone.elapsed();
+    pass(millis(4000));
+    let restart = Restart {
+        away,
+        gap: Attempt::gap(&probe.stop().unwrap()),
+        alive: flows.survivors(Instant::now(), LONG),
+        commands: trace.stop().unwrap(),
+    };
+    let deletes = restart.commands.iter().filter(|it| DELETES.contains(it));
+    figures.add("killed, restarted alone: gap", secs(restart.gap));
+    let alive = format!("{} of {FLOWS}", restart.alive);
+    figures.add("killed, restarted alone: flows that go on", alive);
+    figures.add("killed, restarted alone: deletes", deletes.count());
+    restart
 }

@@ -9,9 +9,14 @@
     reason = "a test: what is not as expected fails it"
 )]
 
+mod cost;
+mod drain;
 mod failover;
 mod keepalived;
+mod modes;
 mod nodes;
+mod peers;
+mod tidegate;
 mod traffic;
 
 use std::time::Duration;
@@ -30,4 +35,11 @@ fn secs(duration: Duration) -> String {
 /// Lets virtual time pass: what is observed needs it, nothing is waited for.
 fn pass(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// All figures once more, side by side; the last by name.
+#[test]
+#[ignore = "needs root on a kernel with IPVS: tests/kernel"]
+fn z_all_figures() {
+    println!("{}", director_lab::Figures::table());
 }
