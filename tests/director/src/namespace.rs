@@ -24,7 +24,7 @@ pub struct Namespace {
 /// # Errors
 ///
 /// If it says no, with what it says.
-pub fn ip(words: &str) -> anyhow::Result<String> {
+pub(crate) fn ip(words: &str) -> anyhow::Result<String> {
     run(Command::new("ip").args(words.split_whitespace()))
 }
 
@@ -33,7 +33,7 @@ pub fn ip(words: &str) -> anyhow::Result<String> {
 /// # Errors
 ///
 /// If it ends badly, with what it says.
-pub fn run(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let trouble = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {trouble}");

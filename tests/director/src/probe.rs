@@ -157,7 +157,13 @@ impl Attempt {
             [one, next] => Some(next.at - one.at),
             _ => None,
         });
+        // Silence at the end counts too: nobody knows when it would have ended.
+        let end = attempts
+            .last()
+            .zip(good.last())
+            .map(|(end, good)| end.at - good.at);
         between
+            .chain(end)
             .max()
             .unwrap_or(Duration::MAX)
             .saturating_sub(Probe::PACE)

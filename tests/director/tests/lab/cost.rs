@@ -11,9 +11,9 @@ use director_lab::{DIRECTORS, Figures, Lab, Make, Namespace, Pace, Process, RECE
 use crate::{LONG, pass};
 
 /// Connections, with a request each, one after the other.
-const CONNECTIONS: u32 = 1000;
+const CONNECTIONS: u32 = 300;
 /// Of a reply.
-const BYTES: u32 = 64 << 20;
+const BYTES: u32 = 16 << 20;
 
 /// Where HAProxy listens.
 const HAPROXY_PORT: u16 = 8080;

@@ -47,7 +47,8 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
             panic!("not one master: {:?}", lab.holders());
         };
         let other = 1 - master;
-        let flows = Flows::start(&lab.client, VIP, FLOWS).unwrap();
+        let flows = Flows::start(&lab.client, VIP, FLOWS);
+        let flows = flows.unwrap_or_else(|error| panic!("{error:#}\n{}", sights(lab)));
         let probe = Probe::start(&lab.client, VIP);
         pass(millis(1500));
         lab.cut(&lab.directors[master]).unwrap();
@@ -71,6 +72,21 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
     all
 }
 
+/// What the client and the directors know, when it is not as expected.
+fn sights(lab: &Lab) -> String {
+    let mut text = lab.client.run("ip neigh").unwrap_or_default();
+    for director in &lab.directors {
+        for words in [
+            "ip -4 addr show dev eth0",
+            "ipvsadm -Ln",
+            "ipvsadm -Ln --daemon",
+        ] {
+            text.push_str(&director.run(words).unwrap_or_default());
+        }
+    }
+    text + &lab.logs()
+}
+
 /// A director that was cut off is back; the gap of new connections until there
 /// is one master with three receivers, and a little longer.
 fn back(lab: &Lab, number: usize) -> Duration {
@@ -79,6 +95,11 @@ fn back(lab: &Lab, number: usize) -> Duration {
     lab.heal(&lab.directors[number]).unwrap();
     pass(millis(5000));
     lab.settle_anyhow().unwrap();
+    let is_good = || {
+        let attempts = probe.so_far();
+        attempts.last().is_some_and(Attempt::is_good).then_some(())
+    };
+    within(LONG * 9, "an answer", is_good).unwrap();
     pass(millis(500));
     Attempt::gap(&probe.stop().unwrap())
 }

@@ -1,6 +1,14 @@
-//! The failure modes that a director's design is measured by, each by its number
-//! in the list in this crate's head. Those of programs and wires alone (torn
-//! dumps, lost acknowledgements, damaged files) are tested beside the code.
+//! The ways in which things go wrong that a director is built for, by the numbers
+//! that this project gives them:
+//!
+//! 1 a director killed (`tidegate`), 2 an edited table, 3 a node that dies
+//! (`tidegate`), 4 a flapping node, 5 all nodes bad, 6 a dead master (`tidegate`),
+//! 7 a hanging one, 8 directors that can't hear each other, 9 a stranger with the
+//! same address, 10 stale neighbours, 11 a receiver that lost its settings,
+//! 14 missing schedulers, 15 a jumping clock, 17 loops, 19 links that are down at
+//! the start, 21 many changes of roles, 22 what stays behind. The others need no
+//! network and are tested beside the code: 12 and 13 (netlink), 16 (files), 18 (an
+//! unreachable Swarm); so is 20 (the connection table's memory), by its alarm.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
