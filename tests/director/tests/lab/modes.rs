@@ -7,8 +7,8 @@
 //! same address, 10 stale neighbours, 11 a receiver that lost its settings,
 //! 14 missing schedulers, 15 a jumping clock, 17 loops, 19 links that are down at
 //! the start, 21 many changes of roles, 22 what stays behind. The others need no
-//! network and are tested beside the code: 12 and 13 (netlink), 16 (files), 18 (an
-//! unreachable Swarm); so is 20 (the connection table's memory), by its alarm.
+//! network and belong beside the code: 12 and 13 (netlink), 16 (files), 18 (an
+//! unreachable Swarm). 20, the connection table's memory, is not made here.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

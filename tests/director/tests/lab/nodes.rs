@@ -37,7 +37,7 @@ pub(crate) fn power_off(lab: &Lab, figures: &Figures) -> Loss {
     let (first, _) = within(LONG * 2, "an answer of the node", answered).unwrap();
     let attempts = probe.stop().unwrap();
     let failed = attempts.iter().filter(|it| !it.is_good());
-    let last = failed.clone().filter(|it| it.at < on).next_back();
+    let last = failed.clone().rfind(|it| it.at < on);
     let loss = Loss {
         out,
         failing: last.map_or(Duration::ZERO, |it| it.at.saturating_duration_since(off)),
