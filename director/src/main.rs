@@ -1,28 +1,136 @@
-//! The director's command line: so far it only says what it is.
+//! The command line of tidegate-director: reads the settings, sets up the log
+//! and the signals, runs the director or asks the one that runs, and turns what
+//! went wrong into an exit code.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
-/// The exit code of a wrong use.
-const USAGE: u8 = 2;
+use tidegate_director::config::help;
+use tidegate_director::config::loader::{self, LoadError, Loaded};
+use tidegate_director::{app, cli, log};
+use tidegate_shared::report::Chain;
+use tidegate_shared::shutdown;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// The exit code of settings that can't be used.
+const BAD_SETTINGS: u8 = 2;
 
 #[expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "this is the command line"
+    reason = "this is the command line, and there is no log yet"
 )]
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Stacks may name the program themselves.
+    if arguments
+        .first()
+        .is_some_and(|it| it == "tidegate-director")
+    {
+        arguments.remove(0);
+    }
     match arguments.first().map(String::as_str) {
         Some("version" | "--version" | "-V") => {
             println!("tidegate-director {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        _ => {
-            eprintln!(
-                "tidegate-director {}: this version programs no kernel yet; it knows --version only",
-                env!("CARGO_PKG_VERSION")
-            );
-            ExitCode::from(USAGE)
+        Some("help" | "--help" | "-h") => {
+            print!("{}", help::text());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    match cli::verb(&arguments) {
+        Some(Ok(invocation)) => return cli::run(&invocation),
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+        None => {}
+    }
+    match load(&arguments) {
+        Ok(loaded) => run(loaded, &arguments),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(BAD_SETTINGS)
         }
     }
+}
+
+fn load(arguments: &[String]) -> Result<Loaded, LoadError> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    loader::load(
+        arguments.iter().cloned(),
+        variables,
+        &loader::default_files(),
+    )
+}
+
+fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
+    log::init(&loaded.settings.log);
+    info!(version = env!("CARGO_PKG_VERSION"), "Starting");
+    if let Some(file) = &loaded.file {
+        info!(file = %file.display(), "Configuration file read");
+    }
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    // Checks, the API and the table share this thread; the election has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "The system refuses a runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(loaded, arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{}", Chain(&failure));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn serve(loaded: Loaded, arguments: &[String]) -> Result<(), app::Failure> {
+    let (trigger, shutdown) = shutdown::channel();
+    let (hangups, mut reloads) = watch::channel(0);
+    let signals = async {
+        if let Err(error) = shutdown::obey_signals(&trigger, &hangups).await {
+            error!(%error, "Signals can't be caught");
+        }
+        std::future::pending::<()>().await;
+    };
+    let reload = async {
+        while reloads.changed().await.is_ok() {
+            begin_again(arguments);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = app::run(loaded, shutdown) => result,
+        () = signals => Ok(()),
+        () = reload => Ok(()),
+    }
+}
+
+/// Becomes a new director with the settings as they are now, if they can be
+/// used: that one adopts the table and the addresses, as after a crash, and
+/// nobody has to know how to change a setting in the middle of the work.
+fn begin_again(arguments: &[String]) {
+    if let Err(error) = load(arguments) {
+        error!("The settings stay as they are, for the new ones can't be used: {error}");
+        return;
+    }
+    info!("Starting again with the settings as they are now");
+    let program =
+        std::env::current_exe().map_or_else(|_| OsString::from("/proc/self/exe"), OsString::from);
+    let error = Command::new(program).args(arguments).exec();
+    error!(%error, "The settings stay as they are, for the program can't be started again");
 }

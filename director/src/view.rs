@@ -54,6 +54,10 @@ pub struct ControlState {
     pub is_serving: bool,
     /// Nodes that the operator drains.
     pub drained: BTreeSet<IpAddr>,
+    /// Where each node stands, and why.
+    pub standing: BTreeMap<IpAddr, Standing>,
+    /// Why the table is not what the checks alone would make of it, in words.
+    pub alarm: Option<String>,
     /// The marks that may be used for probes.
     pub marks: Marks,
     /// The schedulers the kernel lacks, each with what is used instead.
@@ -68,6 +72,17 @@ pub struct ControlState {
     pub took: Duration,
     /// Why the kernel can't be reached or what it refuses, in words.
     pub trouble: Option<String>,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its share; 0 takes no new connections, nothing is out of the table.
+    pub weight: Option<u32>,
+    /// Why, in words.
+    pub why: String,
+    /// When the last source forgot it, while its connections are let run.
+    pub left: Option<Instant>,
 }
 
 /// A virtual server as the kernel has it.

@@ -8,6 +8,7 @@
 pub mod any_certificate;
 pub mod backoff;
 pub mod docker;
+pub mod heartbeat;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod report;

@@ -35,9 +35,9 @@ const DIRECTOR: &[&[&str]] = &[
     &["model"],
     &["ipvs", "vrrp"],
     &["config", "journal", "network", "plan"],
-    &["health", "source", "receiver"],
-    &["view", "desired"],
-    &["controller", "election", "api", "metrics"],
+    &["health", "log", "source", "receiver"],
+    &["view", "desired", "registry"],
+    &["controller", "election", "api", "metrics", "docker_link"],
     &["app", "cli", "main", "lib"],
 ];
 

@@ -4,6 +4,11 @@
 //! How it is spelled is `loader`'s business. Everybody may read it, nobody here
 //! does anything.
 
+pub mod help;
+pub mod loader;
+mod options;
+mod written;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +25,9 @@ pub struct Settings {
     /// `--interface`: where the clients are. Nothing: the one whose network
     /// holds the first virtual address.
     pub interface: Option<KernelName>,
+    /// `--interface-timeout`: how long to wait for it and its address at the
+    /// start: it may come up later than this program.
+    pub interface_timeout: Duration,
     /// `--port`: what is balanced; 80/tcp, 443/tcp and 443/udp by default.
     pub ports: Vec<Port>,
     /// Where the proxies are found.
@@ -28,7 +36,8 @@ pub struct Settings {
     pub scheduling: Scheduling,
     /// `--forwarding`: direct routing by default.
     pub forwarding: Forwarding,
-    /// `--weight`: of a real server that is up; 100 by default.
+    /// `--weight`: of a real server that is up; 100 by default, 1 where the
+    /// scheduler hashes.
     pub weight: u32,
     /// Who holds the virtual addresses.
     pub vrrp: VrrpSettings,
@@ -40,6 +49,8 @@ pub struct Settings {
     pub receiver: ReceiverSettings,
     /// `--api` and what belongs to it.
     pub api: ApiSettings,
+    /// `--state-file`: where services registered by the API outlive a restart.
+    pub state_file: Option<PathBuf>,
     /// `--dry-run`: a kernel in memory instead of the real one; nothing of this
     /// machine is changed and no VRRP message is sent.
     pub dry_run: bool,

@@ -21,20 +21,20 @@ pub(super) async fn all(
 ) -> Result<(), IpvsError> {
     for change in changes {
         if is_held_back(&change, desired, &table) {
-            tracing::warn!(%change, "held back a change because another one failed");
+            tracing::debug!(%change, "held back a change because another one failed");
             let error = None;
             report.failures.push(Failure { change, error });
             continue;
         }
         match make(kernel, &change, &table).await {
             Ok(()) => {
-                tracing::info!(%change, "changed the kernel's table");
+                tracing::debug!(%change, "changed the kernel's table");
                 change.carry_out(&mut table);
                 report.changes.push(change);
             }
             Err(error) if error.is_general() => return Err(error),
             Err(error) => {
-                tracing::warn!(%change, %error, "could not change the kernel's table");
+                tracing::debug!(%change, %error, "could not change the kernel's table");
                 let error = Some(error);
                 report.failures.push(Failure { change, error });
             }

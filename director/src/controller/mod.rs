@@ -1,46 +1,76 @@
 //! Brings the kernel's table to what is desired, and keeps it there.
 //!
 //! [`Reconciler::reconcile`] reads what the kernel holds, has `plan` compare,
-//! makes the changes one by one, and reads again until nothing differs. It
-//! holds no idea of the kernel between two calls, so that whatever others do to
-//! the table is found and put right by the next. The first call adopts what an
-//! earlier director left: there is no other way to begin. Whoever runs it
-//! decides when: on a change of what is desired, and by a timer.
+//! makes the changes one by one, and reads again until nothing differs, so
+//! that whatever others do to the table is found and put right. The first call
+//! adopts what an earlier director left: there is no other way to begin.
+//! [`run`] is the loop around it: it has `desired` say what should be, on every
+//! change and by a timer, carries out the election's orders and the operator's
+//! commands, and says what it found and did.
 
 mod apply;
+mod cause;
+mod look;
+mod pass;
+mod place;
 mod report;
+mod run;
+mod serve;
 mod sync;
+mod tuning;
 
 pub use report::{Failure, Report};
+pub use run::{Feeds, Outlets, run};
 pub use sync::settle_sync;
+pub use tuning::Tuning;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::ipvs::{IpvsError, Kernel, Refusal, scheduler};
-use crate::model::{KernelName, Table, VirtualServer};
+use crate::ipvs::{Glance, IpvsError, Kernel, Refusal, scheduler};
+use crate::model::{KernelName, Table, VirtualAddress, VirtualServer};
 use crate::plan::{Change, Ownership, plan};
+use crate::view::ActualServer;
 
 /// How often a call reads, changes and reads again. The kernel's lists may be
 /// torn by others' changes, and what failed may be possible a moment later.
 const PASSES: u32 = 3;
 
+/// What the kernel holds of ours, with loads and counters.
+pub type Reading = BTreeMap<VirtualAddress, ActualServer>;
+
 /// Keeps a kernel's table at what is desired.
 #[derive(Debug)]
 pub struct Reconciler<K> {
-    kernel: K,
+    kernel: Arc<K>,
     ours: Ownership,
     /// What to use for each scheduler that was asked for.
     schedulers: BTreeMap<KernelName, KernelName>,
+    /// What was read last, to be shown and to be looked through by parts;
+    /// nothing is changed on its word alone.
+    seen: Reading,
+    /// The fingerprints of those that were read and found as desired.
+    verified: Glance,
+    /// The virtual server that was looked at last.
+    cursor: Option<VirtualAddress>,
 }
 
 impl<K: Kernel> Reconciler<K> {
     /// For this kernel, of whose table only what is `ours` is touched.
     pub fn new(kernel: K, ours: Ownership) -> Self {
+        Self::sharing(Arc::new(kernel), ours)
+    }
+
+    /// The same, for a kernel that others use too.
+    pub fn sharing(kernel: Arc<K>, ours: Ownership) -> Self {
         Self {
             kernel,
             ours,
             schedulers: BTreeMap::new(),
+            seen: Reading::new(),
+            verified: Glance::new(),
+            cursor: None,
         }
     }
 
@@ -70,24 +100,45 @@ impl<K: Kernel> Reconciler<K> {
         }
     }
 
+    /// What was read last.
+    pub fn seen(&self) -> &Reading {
+        &self.seen
+    }
+
     /// What the kernel holds of ours, and of what is desired.
     pub async fn actual(&self, desired: &Table) -> Result<Table, IpvsError> {
-        let mut table = Table::new();
+        Ok(table_of(&self.read(desired, None).await?))
+    }
+
+    /// The same with loads and counters. Real servers are read of the virtual
+    /// servers in `only` and of those not seen before; the others have those
+    /// that were seen last.
+    async fn read(
+        &self,
+        desired: &Table,
+        only: Option<&BTreeSet<VirtualAddress>>,
+    ) -> Result<Reading, IpvsError> {
+        let mut reading = Reading::new();
         for entry in self.kernel.virtual_servers().await? {
             let address = entry.address;
             let is_foreign = !desired.contains_key(&address) && !self.ours.owns(&address);
-            if is_foreign || table.contains_key(&address) {
+            if is_foreign || reading.contains_key(&address) {
                 continue;
             }
-            let reals = self.kernel.real_servers(address).await?;
-            let reals = reals.into_iter().map(|real| (real.address, real.server));
-            let server = VirtualServer {
-                scheduling: entry.scheduling,
-                real_servers: reals.collect(),
+            let known = only.filter(|only| !only.contains(&address));
+            let known = known.and_then(|_| self.seen.get(&address));
+            let real_servers = match known {
+                Some(seen) => seen.real_servers.clone(),
+                None => self.kernel.real_servers(address).await?,
             };
-            table.insert(address, server);
+            let server = ActualServer {
+                scheduling: entry.scheduling,
+                counters: entry.counters,
+                real_servers,
+            };
+            reading.insert(address, server);
         }
-        Ok(table)
+        Ok(reading)
     }
 
     /// The changes that a call of [`Reconciler::reconcile`] would make now.
@@ -104,14 +155,26 @@ impl<K: Kernel> Reconciler<K> {
     /// that failed): call again later, nothing is lost. What fails by itself is
     /// in the report, and is tried again by the next call.
     pub async fn reconcile(&mut self, desired: &Table) -> Result<Report, IpvsError> {
+        self.reconcile_only(desired, None).await
+    }
+
+    /// The same, but the real servers of virtual servers that are not in `only`
+    /// are taken to be as they were seen last.
+    pub async fn reconcile_only(
+        &mut self,
+        desired: &Table,
+        only: Option<BTreeSet<VirtualAddress>>,
+    ) -> Result<Report, IpvsError> {
         let desired = &self.with_schedulers(desired).await?;
         self.ours.claim(desired);
+        let mut only = only;
         let mut report = Report {
             replaced: self.replaced(),
             ..Report::default()
         };
         for _ in 0..PASSES {
-            let actual = self.actual(desired).await?;
+            self.seen = self.read(desired, only.as_ref()).await?;
+            let actual = table_of(&self.seen);
             let changes = plan(desired, &actual, &self.ours);
             report.passes += 1;
             report.failures.clear();
@@ -121,7 +184,9 @@ impl<K: Kernel> Reconciler<K> {
                 break;
             }
             let before = report.changes.len();
-            apply::all(&self.kernel, desired, actual, changes, &mut report).await?;
+            only = Some(changes.iter().map(Change::address).collect());
+            let made = apply::all(&*self.kernel, desired, actual, changes, &mut report);
+            made.await?;
             self.forget_schedulers(&report);
             if report.changes.len() == before {
                 break;
@@ -164,7 +229,7 @@ impl<K: Kernel> Reconciler<K> {
         let present = present.into_iter();
         let in_use = present.map(|it| it.scheduling.scheduler).collect();
         for wanted in fresh {
-            let choice = scheduler::choose(&self.kernel, &wanted, &in_use).await?;
+            let choice = scheduler::choose(&*self.kernel, &wanted, &in_use).await?;
             if choice.used != wanted {
                 tracing::warn!(%wanted, used = %choice.used, "the kernel lacks a scheduler");
             }
@@ -181,5 +246,20 @@ impl<K: Kernel> Reconciler<K> {
     }
 }
 
+/// What is held, without what flows.
+pub(crate) fn table_of(reading: &Reading) -> Table {
+    let servers = reading.iter().map(|(address, seen)| {
+        let reals = seen.real_servers.iter();
+        let server = VirtualServer {
+            scheduling: seen.scheduling.clone(),
+            real_servers: reals.map(|it| (it.address, it.server)).collect(),
+        };
+        (*address, server)
+    });
+    servers.collect()
+}
+
+#[cfg(test)]
+mod loop_tests;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,19 @@
 //! Every node is asked in two ways: through a private virtual server that leads
 //! the virtual address to that very node (a marked socket), and at its own
 //! address. The two together tell a dead node from one that lost the virtual
-//! address. States, counts and the quorum are pure; probes are apart. Nothing
-//! here touches the kernel's table: `desired` reads the [`Verdict`]s.
+//! address. States, counts and the quorum are pure (`track`, `judge`, `hold`,
+//! `board`); [`probe`] asks, `path` says from where, and [`run`] joins them.
+//! Nothing here touches the kernel's table: `desired` reads the [`Verdict`]s.
+
+mod board;
+mod hold;
+mod judge;
+mod path;
+pub mod probe;
+mod run;
+mod track;
+
+pub use run::{Checking, Watched, run};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -7,12 +7,14 @@
 //! purpose: a table that serves is changed in place or not at all.
 
 mod error;
+mod glance;
 mod memory;
 mod netlink;
 pub mod scheduler;
 mod wire;
 
 pub use error::{IpvsError, Operation, Refusal};
+pub use glance::Glance;
 pub use memory::{Fault, Memory};
 pub use netlink::Netlink;
 pub use wire::WireError;
@@ -81,6 +83,12 @@ pub trait Kernel: Send + Sync {
         &self,
         address: VirtualAddress,
     ) -> impl Future<Output = Result<Vec<RealEntry>, IpvsError>> + Send;
+
+    /// A fingerprint of each virtual server, much cheaper than to read all of
+    /// them. Nothing, where there is no such thing.
+    fn glance(&self) -> impl Future<Output = Option<Glance>> + Send {
+        std::future::ready(None)
+    }
 
     /// Adds a virtual server, without real servers.
     fn add_virtual(

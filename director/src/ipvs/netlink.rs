@@ -7,6 +7,8 @@
 //! another. Encoding is `wire`'s; nothing is decided here.
 
 use std::fmt::{self, Debug};
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::errno;
+use super::glance::{self, Glance};
 use super::wire::{self, Command, Request, WireError};
 use super::{Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
 use crate::model::{RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, VirtualAddress};
@@ -28,6 +31,12 @@ use crate::model::{RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, Virtu
 /// How long the kernel may take, unless told otherwise: loading a scheduler's
 /// module takes a while on a small board.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The kernel's listing of the whole table of this network namespace.
+const LISTING: &str = "/proc/thread-self/net/ip_vs";
+
+/// The longest listing that is looked at: of some hundred thousand real servers.
+const LONGEST: u64 = 64 << 20;
 
 /// IPVS of the network namespace that the process is in.
 pub struct Netlink {
@@ -51,12 +60,18 @@ impl Netlink {
     /// Opens a socket and looks for IPVS, which loads its module where the
     /// kernel can. Needs a tokio runtime with I/O and time.
     pub async fn connect() -> Result<Self, IpvsError> {
-        let netlink = Self {
-            session: Mutex::new(None),
-            patience: PATIENCE,
-        };
+        let netlink = Self::unconnected();
         netlink.information().await?;
         Ok(netlink)
+    }
+
+    /// The same, but the first call opens the socket: for whoever goes on trying
+    /// until there is an IPVS.
+    pub fn unconnected() -> Self {
+        Self {
+            session: Mutex::new(None),
+            patience: PATIENCE,
+        }
     }
 
     /// The same, with another limit for every answer.
@@ -256,6 +271,17 @@ impl Kernel for Netlink {
         let request = Ok(wire::key(Command::GetDest, address));
         let decode = |bytes: &[u8]| wire::real_entry(bytes, address.family());
         self.ask(operation, request, NlmF::DUMP, decode).await
+    }
+
+    async fn glance(&self) -> Option<Glance> {
+        let reading = tokio::task::spawn_blocking(|| {
+            let mut listing = Vec::new();
+            let file = File::open(LISTING).ok()?;
+            file.take(LONGEST).read_to_end(&mut listing).ok()?;
+            let is_whole = u64::try_from(listing.len()).ok()? < LONGEST;
+            is_whole.then(|| glance::read(&String::from_utf8_lossy(&listing)))
+        });
+        reading.await.ok().flatten()
     }
 
     async fn add_virtual(

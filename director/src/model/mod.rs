@@ -269,6 +269,12 @@ impl SchedulingFlags {
         Self(self.0 | other.0)
     }
 
+    /// Without those of `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Without what only the scheduler understands that they were meant for.
     #[must_use]
     pub fn without_scheduler(self) -> Self {

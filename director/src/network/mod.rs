@@ -4,9 +4,21 @@
 //! kernel's messages and read again whole when one was lost. Nobody else in the
 //! director speaks rtnetlink or writes the kernel's settings (`sysctl`).
 
-use std::net::IpAddr;
+mod choose;
+mod connection;
+mod error;
+mod links;
+mod monitor;
+mod read;
+pub mod sysctl;
 
-use crate::model::KernelName;
+pub use choose::ChoiceError;
+pub use error::{Deed, NetworkError};
+pub use links::{AddressUse, Links};
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::model::{Family, KernelName};
 use crate::vrrp::HardwareAddress;
 
 /// All links, as of one moment.
@@ -57,4 +69,43 @@ impl Snapshot {
     pub fn named(&self, name: &KernelName) -> Option<&Interface> {
         self.interfaces.iter().find(|it| it.name == *name)
     }
+
+    /// The interface of this number.
+    pub fn numbered(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|it| it.index == index)
+    }
+}
+
+impl Interface {
+    /// Does it hold this address, whatever the prefix?
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|it| it.address == address)
+    }
+
+    /// This machine's own address on it: the first of the family that is none of
+    /// the virtual ones and, of IPv6, none that only this link knows.
+    pub fn own_address(&self, family: Family, virtual_ones: &[IpAddr]) -> Option<IpAddr> {
+        let own = |it: &&InterfaceAddress| {
+            !it.is_tentative
+                && Family::of(it.address) == family
+                && !is_link_local(it.address)
+                && !virtual_ones.contains(&it.address)
+        };
+        self.addresses.iter().find(own).map(|it| it.address)
+    }
+
+    /// The address that only this link knows, which VRRP for IPv6 speaks from
+    /// (RFC 9568, 5.1.2.1).
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|it| match it.address {
+            IpAddr::V6(address) if address.is_unicast_link_local() && !it.is_tentative => {
+                Some(address)
+            }
+            _ => None,
+        })
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -4,7 +4,17 @@
 //! all, in which every node says who named it and how long ago. A source that
 //! fails keeps its last word. Nothing here knows of IPVS.
 
+mod address;
+mod collector;
+mod dns;
+pub mod heartbeat;
+mod roster;
+mod swarm;
+
+pub use collector::run;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -19,6 +29,17 @@ pub enum Origin {
     Swarm,
     /// The node itself.
     Heartbeat,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Static => "the list of nodes",
+            Self::Dns => "DNS",
+            Self::Swarm => "the Swarm",
+            Self::Heartbeat => "heartbeats",
+        })
+    }
 }
 
 /// What is to become of a node's share.
@@ -94,8 +115,10 @@ impl Node {
 
 impl Roster {
     /// Has every source that is used answered once? Before that the list is
-    /// too short for anything to be removed on its word.
+    /// too short for anything to be removed on its word; so is the list that is
+    /// empty because no source was started yet.
     pub fn is_complete(&self) -> bool {
-        self.sources.values().all(|it| it.answered.is_some())
+        let mut sources = self.sources.values();
+        !self.sources.is_empty() && sources.all(|it| it.answered.is_some())
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::event::{Effect, Event};
 use super::machine::VirtualRouter;
 use super::packet::{Datagram, Discard};
+use super::settings::{Settings, SettingsError};
 
 /// What tells the virtual routers of an interface apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +133,23 @@ impl Routers {
             effects.into_iter().map(|effect| (*key, effect))
         });
         all.collect()
+    }
+
+    /// Gives one virtual router other settings; nothing happens when it is not there.
+    ///
+    /// # Errors
+    /// Those of [`VirtualRouter::reconfigure`]; the old settings stay.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        key: Key,
+        settings: Settings,
+    ) -> Result<Effects, SettingsError> {
+        let Some(router) = self.routers.get_mut(&key) else {
+            return Ok(Vec::new());
+        };
+        let effects = router.reconfigure(now, settings)?;
+        Ok(effects.into_iter().map(|effect| (key, effect)).collect())
     }
 
     /// Wakes those whose time has come.

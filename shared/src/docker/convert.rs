@@ -33,6 +33,7 @@ pub(super) fn container(summary: wire::ContainerSummary) -> Option<Container> {
     Some(Container {
         id: summary.id?,
         name: own_name(&names).to_owned(),
+        image: summary.image.unwrap_or_default(),
         labels: labels(summary.labels),
         state: summary.state.map(container_state).unwrap_or_default(),
         health,

@@ -13,6 +13,8 @@ pub struct Container {
     pub id: String,
     /// The name, without the engine's leading slash.
     pub name: String,
+    /// The image as it was named when the container was made.
+    pub image: String,
     /// All labels.
     pub labels: BTreeMap<String, String>,
     /// Whether it runs.

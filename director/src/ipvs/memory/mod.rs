@@ -7,12 +7,14 @@
 mod state;
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::errno;
-use super::{Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
+use super::{Glance, Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
 use crate::model::{
     Counters, Family, KernelName, Load, RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts,
     VirtualAddress,
@@ -119,6 +121,17 @@ impl Memory {
         }
     }
 
+    /// Takes the module out, with all that it held, or puts it back.
+    pub fn unload(&self, is_out: bool) {
+        let mut state = self.state();
+        state.is_unloaded = is_out;
+        if is_out {
+            state.virtual_servers.clear();
+            state.daemons.clear();
+            state.timeouts = Timeouts::default();
+        }
+    }
+
     /// The changes that were made since the last call, oldest first: at most
     /// the last 131,072.
     pub fn take_journal(&self) -> Vec<Operation> {
@@ -182,6 +195,9 @@ impl Memory {
     }
 
     fn permit(&self, operation: Operation) -> Result<(), IpvsError> {
+        if self.state().is_unloaded {
+            return Err(IpvsError::Absent);
+        }
         if self.is_permitted {
             return Ok(());
         }
@@ -260,6 +276,20 @@ impl Kernel for Memory {
             })
             .collect()
         })
+    }
+
+    async fn glance(&self) -> Option<Glance> {
+        let state = self.state();
+        let print = |held: &Held| {
+            let mut hasher = DefaultHasher::new();
+            held.scheduling.scheduler.hash(&mut hasher);
+            for (address, server) in &held.real_servers {
+                (address, server.weight).hash(&mut hasher);
+            }
+            hasher.finish()
+        };
+        let all = state.virtual_servers.iter();
+        Some(all.map(|(address, held)| (*address, print(held))).collect())
     }
 
     async fn add_virtual(

@@ -17,6 +17,7 @@ use crate::model::{
 pub(super) struct State {
     pub(super) virtual_servers: BTreeMap<VirtualAddress, Held>,
     pub(super) timeouts: Timeouts,
+    pub(super) is_unloaded: bool,
     pub(super) daemons: BTreeMap<SyncRole, SyncDaemon>,
     pub(super) journal: VecDeque<Operation>,
     pub(super) change_faults: VecDeque<Fault>,

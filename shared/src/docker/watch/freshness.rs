@@ -1,6 +1,6 @@
-//! How old the last answer of an engine is.
+//! How old the last answer of an engine is, and why there is no newer one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,17 +8,40 @@ use tokio::time::Instant;
 /// When an engine last answered, for metrics and readiness. Shared by the loop
 /// that reads the engine and whoever wants to know.
 #[derive(Debug, Default)]
-pub struct Freshness(Mutex<Option<Instant>>);
+pub struct Freshness(Mutex<Last>);
+
+#[derive(Debug, Default)]
+struct Last {
+    answer: Option<Instant>,
+    error: Option<String>,
+}
 
 impl Freshness {
+    fn known(&self) -> MutexGuard<'_, Last> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes an answer at `now`.
     pub fn mark(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self.known() = Last {
+            answer: Some(now),
+            error: None,
+        };
+    }
+
+    /// Notes that the engine fails, and why.
+    pub fn fail(&self, error: String) {
+        self.known().error = Some(error);
     }
 
     /// When the last answer came; nothing before the first.
     pub fn last(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known().answer
+    }
+
+    /// Why the engine has not answered since.
+    pub fn error(&self) -> Option<String> {
+        self.known().error.clone()
     }
 
     /// How old the last answer is at `now`; nothing before the first.

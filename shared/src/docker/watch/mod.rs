@@ -134,16 +134,17 @@ impl Watch {
             let End::Lost(error) = self.session(&mut lost).await else {
                 return;
             };
+            let error = chain(&error);
             if !lost {
-                let error = chain(&error);
                 tracing::warn!(
                     error,
                     "Lost the Docker engine, the last state read from it stays"
                 );
                 lost = true;
             } else {
-                tracing::debug!(error = chain(&error), "The Docker engine still fails");
+                tracing::debug!(error, "The Docker engine still fails");
             }
+            self.freshness.fail(error);
             if self.freshness.last().is_some_and(|read| read >= attempt) {
                 backoff.reset();
             }

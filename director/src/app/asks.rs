@@ -1,0 +1,32 @@
+//! Whom an operator's command is for.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::view::{Ask, Command};
+
+/// What an operator wants to hear.
+pub(super) type Answer = oneshot::Sender<Result<String, String>>;
+
+/// Hands commands on until one asks for the end; that one is left to the caller,
+/// with its answer. Never, if nobody can ask any more.
+pub(super) async fn until_teardown(
+    inbox: &mut mpsc::Receiver<Ask>,
+    control: &mpsc::Sender<Ask>,
+    election: &mpsc::Sender<Ask>,
+) -> Answer {
+    while let Some((command, answer)) = inbox.recv().await {
+        let part = match command {
+            Command::Teardown => return answer,
+            Command::Failover => election,
+            Command::Drain(_) | Command::Undrain(_) => control,
+        };
+        if let Err(error) = part.try_send((command, answer)) {
+            let (_, answer) = error.into_inner();
+            // Whoever asked may be gone.
+            let _ = answer.send(Err(
+                "this machine is not a director, or one that ends".to_owned()
+            ));
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,104 @@
+//! A cheap look whether somebody changed the table.
+//!
+//! The kernel has one list of all virtual servers, and one list of real servers
+//! for each: a large table takes a request per virtual server to read. So a look
+//! reads the first list whole, and the second ones in turn, some each time. What
+//! changed meanwhile in the others, a glance tells: those are read at once.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::Reconciler;
+use crate::ipvs::{Glance, IpvsError, Kernel};
+use crate::model::{Table, VirtualAddress, VirtualServer};
+use crate::view::ActualServer;
+
+impl<K: Kernel> Reconciler<K> {
+    /// The virtual servers that are not as desired, as far as can be told with
+    /// reading the real servers of `limit` of them. What was read is in
+    /// [`Reconciler::seen`].
+    pub async fn look(
+        &mut self,
+        desired: &Table,
+        limit: usize,
+    ) -> Result<BTreeSet<VirtualAddress>, IpvsError> {
+        let desired = self.with_schedulers(desired).await?.into_owned();
+        let mut part = self.next_part(limit);
+        // Taken before anything is read: what changes after it is seen by the next.
+        let glance = match part.len() < self.seen.len() {
+            true => self.kernel.glance().await,
+            false => None,
+        };
+        part.extend(self.suspects(glance.as_ref()));
+        self.seen = self.read(&desired, Some(&part)).await?;
+        let mut wrong: BTreeSet<_> = desired
+            .keys()
+            .filter(|address| !self.seen.contains_key(*address))
+            .copied()
+            .collect();
+        let differing = self.seen.iter().filter(|(address, seen)| {
+            let wanted = desired.get(*address);
+            wanted.is_none_or(|wanted| !is_as(wanted, seen))
+        });
+        wrong.extend(differing.map(|(address, _)| *address));
+        self.verify(&part, &wrong, glance.as_ref());
+        Ok(wrong)
+    }
+
+    /// The virtual servers that may not be as they were when they were read. A
+    /// kernel without glances has none: all are looked at in turn.
+    fn suspects(&self, glance: Option<&Glance>) -> Vec<VirtualAddress> {
+        let Some(glance) = glance else {
+            return Vec::new();
+        };
+        let changed = |it: &&VirtualAddress| self.verified.get(*it) != glance.get(*it);
+        self.seen.keys().filter(changed).copied().collect()
+    }
+
+    /// Remembers how those look that were read and are as desired.
+    fn verify(
+        &mut self,
+        part: &BTreeSet<VirtualAddress>,
+        wrong: &BTreeSet<VirtualAddress>,
+        glance: Option<&Glance>,
+    ) {
+        let Some(glance) = glance else {
+            self.verified.clear();
+            return;
+        };
+        self.verified
+            .retain(|address, _| glance.contains_key(address));
+        for address in part {
+            match glance.get(address) {
+                Some(print) if !wrong.contains(address) => {
+                    self.verified.insert(*address, *print);
+                }
+                _ => {
+                    self.verified.remove(address);
+                }
+            }
+        }
+    }
+
+    /// The next virtual servers in turn.
+    fn next_part(&mut self, limit: usize) -> BTreeSet<VirtualAddress> {
+        let after = self.cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.seen.range((after, Bound::Unbounded));
+        let first = self.seen.iter();
+        let turn = rest.chain(first).map(|(address, _)| *address);
+        let mut last = self.cursor;
+        let part = turn.take(limit.min(self.seen.len()));
+        let part = part.inspect(|it| last = Some(*it)).collect();
+        self.cursor = last;
+        part
+    }
+}
+
+fn is_as(wanted: &VirtualServer, seen: &ActualServer) -> bool {
+    let is_wanted = |real: &crate::ipvs::RealEntry| {
+        wanted.real_servers.get(&real.address) == Some(&real.server)
+    };
+    wanted.scheduling == seen.scheduling
+        && wanted.real_servers.len() == seen.real_servers.len()
+        && seen.real_servers.iter().all(is_wanted)
+}

@@ -1,0 +1,75 @@
+//! The kernel's settings that IPVS with direct routing needs.
+//!
+//! They belong to the network namespace and vanish with the module, so they are
+//! asserted again and again. What they were is put back when everything of ours
+//! is taken out.
+
+use crate::model::KernelName;
+use crate::network::sysctl::Sysctl;
+
+/// The settings under `net/ipv4/vs`. A first packet that is no SYN makes a
+/// connection (after a takeover); connections of a removed real server end; a
+/// client that uses a port again is scheduled anew; standbys hear of each
+/// connection by its first packet; a standby asks through its own table too.
+const VS: [(&str, &str); 6] = [
+    ("sloppy_tcp", "1"),
+    ("expire_nodest_conn", "1"),
+    ("expire_quiescent_template", "1"),
+    ("conn_reuse_mode", "3"),
+    ("sync_threshold", "1 50"),
+    ("backup_only", "0"),
+];
+
+/// The kernel's settings, by their paths under `/proc/sys`
+/// (`net/ipv4/vs/sloppy_tcp`). Errors are in words.
+pub trait Tuning: Send + Sync {
+    /// Sees to it that a setting has this value; says what it had before, if
+    /// that was another, and remembers it.
+    ///
+    /// # Errors
+    /// When there is no such setting, or it can't be written, such as where
+    /// `/proc/sys` is mounted read-only.
+    fn set(&mut self, key: &str, value: &str) -> Result<Option<String>, String>;
+
+    /// Puts back what was there before; says what could not be.
+    fn restore(&mut self) -> Vec<String>;
+}
+
+impl Tuning for Sysctl {
+    fn set(&mut self, key: &str, value: &str) -> Result<Option<String>, String> {
+        Self::set(self, key, value).map_err(|error| error.to_string())
+    }
+
+    fn restore(&mut self) -> Vec<String> {
+        let wrong = Self::restore(self).into_iter();
+        wrong.map(|error| error.to_string()).collect()
+    }
+}
+
+/// Sets what is not as it should be; says what was changed, and what could not
+/// be.
+pub(super) fn assert(
+    tuning: &mut dyn Tuning,
+    interface: Option<&KernelName>,
+) -> (Vec<String>, Vec<String>) {
+    let (mut changed, mut wrong) = (Vec::new(), Vec::new());
+    for (key, value) in wanted(interface) {
+        match tuning.set(&key, value) {
+            Ok(None) => {}
+            Ok(Some(found)) => changed.push(format!("{key} from {found} to {value}")),
+            Err(error) => wrong.push(error),
+        }
+    }
+    (changed, wrong)
+}
+
+fn wanted(interface: Option<&KernelName>) -> Vec<(String, &'static str)> {
+    let vs = VS.iter();
+    let mut wanted: Vec<_> = vs
+        .map(|(name, value)| (format!("net/ipv4/vs/{name}"), *value))
+        .collect();
+    // Checks come from a node's address to this machine's own virtual one.
+    let own = interface.map(|it| (format!("net/ipv4/conf/{it}/accept_local"), "1"));
+    wanted.extend(own);
+    wanted
+}
