@@ -80,6 +80,11 @@ impl<K: Kernel> Reconciler<K> {
         }
     }
 
+    /// Are changes seen at a glance? Then the turn may be a slow one.
+    pub(super) fn has_glances(&self) -> bool {
+        !self.verified.is_empty()
+    }
+
     /// The next virtual servers in turn.
     fn next_part(&mut self, limit: usize) -> BTreeSet<VirtualAddress> {
         let after = self.cursor.map_or(Bound::Unbounded, Bound::Excluded);

@@ -27,11 +27,12 @@ use crate::view::ControlState;
 /// How often the table is looked at: drift is repaired within a second.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A table with more virtual servers is looked at in parts, more often.
+/// A table with more virtual servers is looked at in parts. Where changes are
+/// seen at a glance, all of it is read in 10 s, for what a glance does not show;
+/// elsewhere in 0.8 s.
 const SMALL: usize = 256;
+const SLOW_PARTS: usize = 20;
 const PART_TICK: Duration = Duration::from_millis(100);
-
-/// In how many parts: all of it is seen in 0.8 s.
 const PARTS: usize = 8;
 
 /// How long to wait after an error that stops everything, at first and at most.
@@ -150,8 +151,7 @@ impl<K: Kernel> Control<K> {
             Ok(true) => {
                 self.note_general(None);
                 self.wait = FIRST_WAIT;
-                let is_small = self.reconciler.seen().len() <= SMALL;
-                self.due = begin + if is_small { TICK } else { PART_TICK };
+                self.due = begin + self.part().1;
             }
             Err(error) => {
                 self.is_settled = false;
@@ -182,12 +182,7 @@ impl<K: Kernel> Control<K> {
         if self.is_settled {
             let mut wrong = differing(&self.table, &new.table);
             if !is_new {
-                let count = self.reconciler.seen().len();
-                let part = if count <= SMALL {
-                    count
-                } else {
-                    count.div_ceil(PARTS)
-                };
+                let (part, _) = self.part();
                 wrong = self.reconciler.look(&self.table, part).await?;
             }
             only = Some(wrong);
@@ -204,6 +199,15 @@ impl<K: Kernel> Control<K> {
         }
         self.publish_marks(&self.desired.marks.clone());
         Ok(true)
+    }
+
+    /// How many virtual servers to look at, and how often.
+    fn part(&self) -> (usize, Duration) {
+        match self.reconciler.seen().len() {
+            count if count <= SMALL => (count, TICK),
+            count if self.reconciler.has_glances() => (count.div_ceil(SLOW_PARTS), TICK),
+            count => (count.div_ceil(PARTS), PART_TICK),
+        }
     }
 
     /// What the kernel held at the start: read once, before anything else.
