@@ -211,8 +211,6 @@ fn control(ago: &impl Fn(u64) -> Instant) -> ControlState {
             refusals: 0,
             netlink_errors: 0,
         },
-        standing: BTreeMap::new(),
-        alarm: None,
         settled: Some(ago(12)),
         took: Duration::from_micros(1500),
         trouble: None,

@@ -83,6 +83,8 @@ fn settings() -> Settings {
         },
         vips: vips.collect(),
         interface: told.get("interface").map(|it| name(it)),
+        interface_timeout: Duration::ZERO,
+        state_file: None,
         ports: Vec::new(),
         sources: SourceSettings {
             nodes: Vec::new(),
