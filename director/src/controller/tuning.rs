@@ -11,12 +11,14 @@ use crate::network::sysctl::Sysctl;
 /// connection (after a takeover); connections of a removed real server end; a
 /// client that uses a port again is scheduled anew; standbys hear of each
 /// connection by its first packet; a standby asks through its own table too.
-const VS: [(&str, &str); 6] = [
+const VS: [(&str, &str); 8] = [
     ("sloppy_tcp", "1"),
     ("expire_nodest_conn", "1"),
     ("expire_quiescent_template", "1"),
     ("conn_reuse_mode", "3"),
-    ("sync_threshold", "1 50"),
+    ("sync_threshold", "3 0"),
+    ("sync_refresh_period", "10"),
+    ("sync_retries", "1"),
     ("backup_only", "0"),
 ];
 
