@@ -22,24 +22,60 @@ fn clients(settings: &Settings, network: &Snapshot) -> Option<KernelName> {
     found.ok().map(|it| it.name.clone())
 }
 
-/// The sync daemon of this role. Nothing: leave what runs.
-pub(super) fn sync_daemon(
+/// The sync daemons of this role. Nothing: leave what runs.
+///
+/// The backup daemon always runs, so that a change of roles has no moment in
+/// which another's messages go unheard. The master daemon goes on for a while
+/// after its director has stepped down (`is_leaving`): the kernel drops what is
+/// not sent when it is stopped.
+pub(super) fn sync_daemons(
     settings: &Settings,
     network: &Snapshot,
-    serving: Serving,
-) -> Option<SyncDaemon> {
-    let role = match serving {
-        Serving::Undecided => return None,
-        Serving::Yes => SyncRole::Master,
-        Serving::No => SyncRole::Backup,
+    role: Role,
+    is_leaving: bool,
+) -> Option<Vec<SyncDaemon>> {
+    let is_master = match role {
+        Role::Unknown => return None,
+        Role::Active => true,
+        Role::Standby => is_leaving,
     };
     if !settings.kernel.sync {
         return None;
     }
     let chosen = settings.kernel.sync_interface.clone();
     let interface = chosen.or_else(|| clients(settings, network))?;
-    Some(SyncDaemon::new(role, interface, settings.kernel.sync_id))
+    let id = settings.kernel.sync_id;
+    let mut daemons = vec![SyncDaemon::new(SyncRole::Backup, interface.clone(), id)];
+    daemons.extend(is_master.then(|| SyncDaemon {
+        max_length: Some(MESSAGE),
+        ..SyncDaemon::new(SyncRole::Master, interface, id)
+    }));
+    Some(daemons)
 }
+
+/// What this machine does for the clients, by the election's word and by what
+/// is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nobody has said so yet.
+    #[default]
+    Unknown,
+    /// It serves.
+    Active,
+    /// It does not.
+    Standby,
+}
+
+/// The longest message of the master daemon, in bytes: its head, and three
+/// connections (IPv4 takes 36 each, IPv6 72). The kernel sends a message when
+/// the next connection finds no room, or after 2 to 3 s. With messages as long
+/// as a frame, 40 connections wait for that long in a quiet time, and are lost
+/// with the director; with short ones the checks' own connections push them out.
+const MESSAGE: u16 = 8 + 3 * 36;
+
+/// How long the master daemon goes on after its director has stepped down: the
+/// kernel looks each second for messages older than 2 s.
+const LEAVING: Duration = Duration::from_secs(4);
 
 /// How often the rest is looked at.
 const CARE: Duration = Duration::from_secs(2);
@@ -58,8 +94,10 @@ pub(super) struct Care {
     seen: Option<Instant>,
     /// When schedulers that the kernel lacks were tried last.
     tried: Option<Instant>,
-    serving: Serving,
+    role: Role,
     interface: Option<KernelName>,
+    /// When it stepped down.
+    left: Option<Instant>,
 }
 
 impl<K: Kernel> Control<K> {
@@ -92,7 +130,8 @@ impl<K: Kernel> Control<K> {
     pub(super) async fn keep_up(&mut self) {
         let now = Instant::now();
         let interface = clients(&self.settings, &self.network);
-        let is_same = self.care.serving == self.serving && self.care.interface == interface;
+        let role = self.role();
+        let is_same = self.care.role == role && self.care.interface == interface;
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < CARE;
         if self.is_torn_down || (is_same && self.care.seen.is_some_and(is_fresh)) {
             return;
@@ -102,11 +141,17 @@ impl<K: Kernel> Control<K> {
         if is_due {
             self.reconciler.try_schedulers_again();
         }
+        let left = match (self.care.role, role) {
+            (Role::Active, Role::Standby) => Some(now),
+            (_, Role::Standby) => self.care.left,
+            _ => None,
+        };
         self.care = Care {
             seen: Some(now),
             tried: Some(if is_due { now } else { tried }),
-            serving: self.serving,
+            role,
             interface: interface.clone(),
+            left,
         };
         let mut wrong = self.tune(interface.as_ref());
         wrong.extend(self.keep_sync().await.err().map(|it| it.to_string()));
@@ -136,15 +181,32 @@ impl<K: Kernel> Control<K> {
         wrong
     }
 
+    /// A director without an order and without a virtual address hears of
+    /// connections from the first moment: the other one may die in the next.
+    fn role(&self) -> Role {
+        match self.serving {
+            Serving::Yes => Role::Active,
+            Serving::No => Role::Standby,
+            Serving::Undecided if self.bare.is_some() => Role::Standby,
+            Serving::Undecided => Role::Unknown,
+        }
+    }
+
     async fn keep_sync(&mut self) -> Result<(), IpvsError> {
-        let wanted = sync_daemon(&self.settings, &self.network, self.serving);
+        let left = self.care.left;
+        let is_leaving = left.is_some_and(|left| left.elapsed() < LEAVING);
+        let role = self.care.role;
+        let wanted = sync_daemons(&self.settings, &self.network, role, is_leaving);
         if let Some(wanted) = wanted
-            && settle_sync(&*self.kernel, std::slice::from_ref(&wanted)).await?
+            && settle_sync(&*self.kernel, &wanted).await?
         {
-            let decision = format!("runs the {} sync daemon", wanted.role);
+            let roles: Vec<_> = wanted.iter().map(|it| it.role.to_string()).collect();
+            let decision = format!("runs the sync daemons: {}", roles.join(", "));
             let cause = "connections are to outlive a failover";
-            let journal = &self.out.journal;
-            journal.record("table", &wanted.interface, decision, cause);
+            if let [first, ..] = wanted.as_slice() {
+                let journal = &self.out.journal;
+                journal.record("table", &first.interface, decision, cause);
+            }
         }
         self.state.sync = self.kernel.sync_daemons().await?;
         Ok(())
