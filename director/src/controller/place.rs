@@ -1,6 +1,7 @@
 //! What is kept beside the table: the sync daemon, the time-outs and the
 //! kernel's settings, at the place where the clients are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,8 +11,9 @@ use super::{settle_sync, tuning};
 use crate::config::Settings;
 use crate::desired::Serving;
 use crate::ipvs::{IpvsError, Kernel};
-use crate::model::{KernelName, SyncDaemon, SyncRole};
+use crate::model::{KernelName, SyncDaemon, SyncRole, Table, VirtualAddress};
 use crate::network::Snapshot;
+use crate::view::ActualServer;
 
 /// The clients' interface: the configured one, or the one in whose network the
 /// first virtual address lies.
@@ -60,13 +62,43 @@ pub(super) struct Care {
     tried: Option<Instant>,
     serving: Serving,
     interface: Option<KernelName>,
+    /// Why the kernel's table of connections is too full, in words.
+    pub(super) crowd: Option<String>,
+}
+
+/// More connections than this for each bucket of the kernel's table are an
+/// alarm: with the usual 4096 buckets 262,144, some 80 MB that the kernel can't
+/// use otherwise, and each packet has to search a long list.
+const CROWD: u64 = 64;
+
+/// The connections behind these virtual servers, half-open ones too.
+fn connections(seen: &BTreeMap<VirtualAddress, ActualServer>) -> u64 {
+    let real_servers = seen.values().flat_map(|it| &it.real_servers);
+    let loads = real_servers.map(|it| u64::from(it.load.active) + u64::from(it.load.inactive));
+    loads.sum()
+}
+
+/// Why so many connections are too many, if they are. An alarm that was raised
+/// ends at half of what raises one.
+fn crowd(connections: u64, buckets: u32, was: bool) -> Option<String> {
+    let limit = CROWD * u64::from(buckets.max(1));
+    let bound = if was { limit / 2 } else { limit };
+    (connections > bound).then(|| {
+        format!(
+            "the kernel keeps {connections} connections, more than {limit} are too many for its \
+             table: a flood of SYNs, time-outs that are too long (--timeouts), or more clients \
+             than one director can serve"
+        )
+    })
 }
 
 impl<K: Kernel> Control<K> {
     /// A table that was found, with no virtual address on the clients' interface
     /// and no word of the election, serves nobody: only another director's
-    /// packets could meet it, and go round for ever.
-    pub(super) fn abandon(&mut self, now: Instant) {
+    /// packets could meet it, and go round for ever. Where there was none, there
+    /// is nothing to wait for: the sooner this is a standby, the sooner it hears
+    /// of the master's connections.
+    pub(super) fn abandon(&mut self, adopted: &Table, now: Instant) {
         let vips = &self.settings.vips;
         let interface = clients(&self.settings, &self.network);
         let interface = interface.and_then(|it| self.network.named(&it));
@@ -79,7 +111,8 @@ impl<K: Kernel> Control<K> {
             return;
         }
         let since = *self.bare.get_or_insert(now);
-        if now.saturating_duration_since(since) >= ABANDON {
+        let is_empty = adopted.keys().all(|address| address.ip().is_none());
+        if is_empty || now.saturating_duration_since(since) >= ABANDON {
             self.serving = Serving::No;
             let cause = "no virtual address is on the clients' interface";
             let journal = &self.out.journal;
@@ -107,10 +140,12 @@ impl<K: Kernel> Control<K> {
             tried: Some(if is_due { now } else { tried }),
             serving: self.serving,
             interface: interface.clone(),
+            crowd: self.care.crowd.take(),
         };
         let mut wrong = self.tune(interface.as_ref());
         wrong.extend(self.keep_sync().await.err().map(|it| it.to_string()));
         wrong.extend(self.keep_timeouts().await.err().map(|it| it.to_string()));
+        wrong.extend(self.watch_crowd().await.err().map(|it| it.to_string()));
         let trouble = (!wrong.is_empty()).then(|| wrong.join("; "));
         if let Some(trouble) = trouble
             .as_ref()
@@ -123,11 +158,32 @@ impl<K: Kernel> Control<K> {
         self.upkeep = trouble;
     }
 
+    /// Says once when there are too many connections, and when no longer.
+    async fn watch_crowd(&mut self) -> Result<(), IpvsError> {
+        let buckets = self.kernel.information().await?.connection_buckets;
+        let was = self.care.crowd.is_some();
+        let crowd = crowd(connections(self.reconciler.seen()), buckets, was);
+        let journal = &self.out.journal;
+        match &crowd {
+            Some(words) if !was => {
+                journal.record("table", &"connections", "raised an alarm", words.as_str());
+            }
+            None if was => {
+                let cause = "there are far fewer connections";
+                journal.record("table", &"connections", "ended the alarm", cause);
+            }
+            Some(_) | None => {}
+        }
+        self.care.crowd = crowd;
+        Ok(())
+    }
+
     fn tune(&mut self, interface: Option<&KernelName>) -> Vec<String> {
         let Some(tuning) = &mut self.tuning else {
             return Vec::new();
         };
-        let (changed, wrong) = tuning::assert(&mut **tuning, interface);
+        let is_standby = self.serving == Serving::No;
+        let (changed, wrong) = tuning::assert(&mut **tuning, interface, is_standby);
         for change in changed {
             let cause = "direct routing and failover need it";
             let journal = &self.out.journal;
@@ -156,5 +212,30 @@ impl<K: Kernel> Control<K> {
             return Ok(());
         }
         self.kernel.set_timeouts(wanted).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crowd;
+
+    /// Failure mode 20: the connection table under a flood of SYNs.
+    #[test]
+    fn mode_20_too_many_connections_raise_an_alarm_until_they_are_half() {
+        let rows = [
+            (262_144, false, false),
+            (262_145, false, true),
+            (262_144, true, true),
+            (131_073, true, true),
+            (131_072, true, false),
+        ];
+        for (connections, was, expected) in rows {
+            let words = crowd(connections, 4096, was);
+            assert_eq!(words.is_some(), expected, "{connections}");
+            let names = |words: String| words.contains(&connections.to_string());
+            assert!(words.is_none_or(names));
+        }
+        assert!(crowd(u64::MAX, u32::MAX, false).is_some());
+        assert!(crowd(65, 0, false).is_some());
     }
 }

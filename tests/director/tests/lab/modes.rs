@@ -93,7 +93,7 @@ fn mode_04_a_flapping_node_is_held_down() {
         }
     }
     figures().add("node off and on 50 times: changes of the table", changes);
-    assert!(changes <= 12, "{changes}");
+    assert!(changes <= 12, "{changes}\n{}", lab.logs());
     until("the node used again", is_used);
 }
 
@@ -112,7 +112,11 @@ fn mode_05_when_all_nodes_look_dead_the_last_set_stays() {
         lab.heal(receiver).unwrap();
     }
     let probe = Probe::start(&lab.client, VIP);
-    until("all used", || lab.used(0).len() == 3);
+    // The kept set may well be all of them.
+    let answers = || probe.so_far().iter().any(Attempt::is_good);
+    until("an answer, and all used", || {
+        answers() && lab.used(0).len() == 3
+    });
     let attempts = probe.stop().unwrap();
     let first = attempts.iter().find(|it| it.is_good()).unwrap();
     figures().add(
@@ -144,7 +148,8 @@ fn mode_07_a_hanging_master_yields_before_it_speaks() {
         "master hangs for 5 s: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(1000) && alive >= 59, "{gap:?}, {alive}");
+    let good = gap < millis(1000) && alive >= 59;
+    assert!(good, "{gap:?}, {alive}\n{}", lab.logs());
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn mode_08_directors_that_do_not_hear_each_other() {
         "directors parted for 5 s: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(1000), "{gap:?}");
+    assert!(gap < millis(1000), "{gap:?}\n{}", lab.logs());
 }
 
 #[test]
@@ -309,7 +314,8 @@ fn mode_21_roles_change_ten_times() {
         "ten changes of roles: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(200) && alive >= 59, "{gap:?}, {alive}");
+    let good = gap < millis(200) && alive >= 59;
+    assert!(good, "{gap:?}, {alive}\n{}", lab.logs());
 }
 
 #[test]
