@@ -50,7 +50,7 @@ async fn left(settings: &Settings) -> Memory {
     kernel
 }
 
-/// 1: killed and started again; not one change of the table.
+/// Failure mode 1: killed and started again; not one change of the table.
 #[tokio::test(start_paused = true)]
 async fn adoption_changes_nothing() {
     let kernel = left(&settings(FLAGS)).await;
@@ -174,7 +174,7 @@ async fn a_verdict_is_carried_out_at_once_and_its_cause_is_kept() {
     assert!(bench.says("ended the alarm"));
 }
 
-/// 12, 13, 19: lost answers, refusals and torn lists only delay.
+/// Failure modes 12, 13, 19: lost answers, refusals and torn lists only delay.
 #[tokio::test(start_paused = true)]
 async fn faults_delay_and_strand_nobody() {
     for seed in 0..40 {
@@ -351,7 +351,7 @@ async fn a_teardown_takes_out_all_of_ours_and_nothing_else() {
     bench.order(true).await.unwrap_err();
 }
 
-/// 21: a hundred changes of role, each with its own daemon, some refused.
+/// Failure mode 21: a hundred changes of role, each with its own daemon, some refused.
 #[tokio::test(start_paused = true)]
 async fn sync_daemons_follow_the_role() {
     let bench = Bench::serving(Memory::new()).await;
