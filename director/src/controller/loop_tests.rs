@@ -85,8 +85,11 @@ async fn a_table_without_an_address_is_not_kept() {
     sleep(Duration::from_secs(10)).await;
     assert!(bench.kernel.virtual_server(web(80)).await.is_ok());
     let bare = bench::network(&[[192, 0, 2, 5]]);
+    assert_eq!(bench.sync().await, []);
     bench.network.send_replace(Arc::new(bare));
     sleep(Duration::from_secs(2)).await;
+    let id = bench.settings.kernel.sync_id;
+    assert_eq!(bench.sync().await, [(SyncRole::Backup, id)]);
     assert!(bench.kernel.virtual_server(web(80)).await.is_ok());
     sleep(Duration::from_secs(2)).await;
     assert!(bench.kernel.virtual_server(web(80)).await.is_err());
@@ -337,7 +340,7 @@ async fn a_teardown_takes_out_all_of_ours_and_nothing_else() {
     let bench = Bench::serving(kernel).await;
     sleep(Duration::from_secs(1)).await;
     assert!(!bench.knobs.0.lock().unwrap().is_empty());
-    assert_eq!(bench.kernel.sync_daemons().await.unwrap().len(), 1);
+    assert_eq!(bench.kernel.sync_daemons().await.unwrap().len(), 2);
     bench.ask(Command::Teardown).await.unwrap();
     sleep(Duration::from_secs(5)).await;
     let left = bench.kernel.virtual_servers().await.unwrap();
@@ -365,14 +368,19 @@ async fn sync_daemons_follow_the_role() {
         }
     }
     sleep(Duration::from_secs(5)).await;
-    let running = bench.kernel.sync_daemons().await.unwrap();
     let id = bench.settings.kernel.sync_id;
-    let found: Vec<_> = running.iter().map(|it| (it.role, it.sync_id)).collect();
-    assert_eq!(found, [(SyncRole::Master, id)]);
+    let (master, backup) = ((SyncRole::Master, id), (SyncRole::Backup, id));
+    assert_eq!(bench.sync().await, [master, backup]);
     // Stopped by somebody: started again.
     bench.kernel.stop_sync(SyncRole::Master).await.unwrap();
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(bench.kernel.sync_daemons().await.unwrap().len(), 1);
+    assert_eq!(bench.sync().await, [master, backup]);
+    // What it has not sent yet is sent before it stops.
+    bench.order(false).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.sync().await, [master, backup]);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(bench.sync().await, [backup]);
     assert_eq!(
         bench.kernel.timeouts().await.unwrap(),
         bench.settings.kernel.timeouts

@@ -169,7 +169,7 @@ impl<K: Kernel> Control<K> {
     /// Returns whether the kernel was asked anything.
     async fn try_pass(&mut self, now: Instant) -> Result<bool, IpvsError> {
         let adopted = self.adopt().await?;
-        self.abandon(&adopted, now);
+        self.abandon(now);
         let new = self.work_out(&adopted, now);
         self.adopted = Some(adopted);
         let is_new = new.table != *self.table;

@@ -1,7 +1,6 @@
 //! What is kept beside the table: the sync daemon, the time-outs and the
 //! kernel's settings, at the place where the clients are.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,9 +10,8 @@ use super::{settle_sync, tuning};
 use crate::config::Settings;
 use crate::desired::Serving;
 use crate::ipvs::{IpvsError, Kernel};
-use crate::model::{KernelName, SyncDaemon, SyncRole, Table, VirtualAddress};
+use crate::model::{KernelName, SyncDaemon, SyncRole};
 use crate::network::Snapshot;
-use crate::view::ActualServer;
 
 /// The clients' interface: the configured one, or the one in whose network the
 /// first virtual address lies.
@@ -24,24 +22,60 @@ fn clients(settings: &Settings, network: &Snapshot) -> Option<KernelName> {
     found.ok().map(|it| it.name.clone())
 }
 
-/// The sync daemon of this role. Nothing: leave what runs.
-pub(super) fn sync_daemon(
+/// The sync daemons of this role. Nothing: leave what runs.
+///
+/// The backup daemon always runs, so that a change of roles has no moment in
+/// which another's messages go unheard. The master daemon goes on for a while
+/// after its director has stepped down (`is_leaving`): the kernel drops what is
+/// not sent when it is stopped.
+pub(super) fn sync_daemons(
     settings: &Settings,
     network: &Snapshot,
-    serving: Serving,
-) -> Option<SyncDaemon> {
-    let role = match serving {
-        Serving::Undecided => return None,
-        Serving::Yes => SyncRole::Master,
-        Serving::No => SyncRole::Backup,
+    role: Role,
+    is_leaving: bool,
+) -> Option<Vec<SyncDaemon>> {
+    let is_master = match role {
+        Role::Unknown => return None,
+        Role::Active => true,
+        Role::Standby => is_leaving,
     };
     if !settings.kernel.sync {
         return None;
     }
     let chosen = settings.kernel.sync_interface.clone();
     let interface = chosen.or_else(|| clients(settings, network))?;
-    Some(SyncDaemon::new(role, interface, settings.kernel.sync_id))
+    let id = settings.kernel.sync_id;
+    let mut daemons = vec![SyncDaemon::new(SyncRole::Backup, interface.clone(), id)];
+    daemons.extend(is_master.then(|| SyncDaemon {
+        max_length: Some(MESSAGE),
+        ..SyncDaemon::new(SyncRole::Master, interface, id)
+    }));
+    Some(daemons)
 }
+
+/// What this machine does for the clients, by the election's word and by what
+/// is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nobody has said so yet.
+    #[default]
+    Unknown,
+    /// It serves.
+    Active,
+    /// It does not.
+    Standby,
+}
+
+/// The longest message of the master daemon, in bytes: its head, and three
+/// connections (IPv4 takes 36 each, IPv6 72). The kernel sends a message when
+/// the next connection finds no room, or after 2 to 3 s. With messages as long
+/// as a frame, 40 connections wait for that long in a quiet time, and are lost
+/// with the director; with short ones the checks' own connections push them out.
+const MESSAGE: u16 = 8 + 3 * 36;
+
+/// How long the master daemon goes on after its director has stepped down: the
+/// kernel looks each second for messages older than 2 s.
+const LEAVING: Duration = Duration::from_secs(4);
 
 /// How often the rest is looked at.
 const CARE: Duration = Duration::from_secs(2);
@@ -60,45 +94,19 @@ pub(super) struct Care {
     seen: Option<Instant>,
     /// When schedulers that the kernel lacks were tried last.
     tried: Option<Instant>,
-    serving: Serving,
+    role: Role,
     interface: Option<KernelName>,
+    /// When it stepped down.
+    left: Option<Instant>,
     /// Why the kernel's table of connections is too full, in words.
     pub(super) crowd: Option<String>,
-}
-
-/// More connections than this for each bucket of the kernel's table are an
-/// alarm: with the usual 4096 buckets 262,144, some 80 MB that the kernel can't
-/// use otherwise, and each packet has to search a long list.
-const CROWD: u64 = 64;
-
-/// The connections behind these virtual servers, half-open ones too.
-fn connections(seen: &BTreeMap<VirtualAddress, ActualServer>) -> u64 {
-    let real_servers = seen.values().flat_map(|it| &it.real_servers);
-    let loads = real_servers.map(|it| u64::from(it.load.active) + u64::from(it.load.inactive));
-    loads.sum()
-}
-
-/// Why so many connections are too many, if they are. An alarm that was raised
-/// ends at half of what raises one.
-fn crowd(connections: u64, buckets: u32, was: bool) -> Option<String> {
-    let limit = CROWD * u64::from(buckets.max(1));
-    let bound = if was { limit / 2 } else { limit };
-    (connections > bound).then(|| {
-        format!(
-            "the kernel keeps {connections} connections, more than {limit} are too many for its \
-             table: a flood of SYNs, time-outs that are too long (--timeouts), or more clients \
-             than one director can serve"
-        )
-    })
 }
 
 impl<K: Kernel> Control<K> {
     /// A table that was found, with no virtual address on the clients' interface
     /// and no word of the election, serves nobody: only another director's
-    /// packets could meet it, and go round for ever. Where there was none, there
-    /// is nothing to wait for: the sooner this is a standby, the sooner it hears
-    /// of the master's connections.
-    pub(super) fn abandon(&mut self, adopted: &Table, now: Instant) {
+    /// packets could meet it, and go round for ever.
+    pub(super) fn abandon(&mut self, now: Instant) {
         let vips = &self.settings.vips;
         let interface = clients(&self.settings, &self.network);
         let interface = interface.and_then(|it| self.network.named(&it));
@@ -111,8 +119,7 @@ impl<K: Kernel> Control<K> {
             return;
         }
         let since = *self.bare.get_or_insert(now);
-        let is_empty = adopted.keys().all(|address| address.ip().is_none());
-        if is_empty || now.saturating_duration_since(since) >= ABANDON {
+        if now.saturating_duration_since(since) >= ABANDON {
             self.serving = Serving::No;
             let cause = "no virtual address is on the clients' interface";
             let journal = &self.out.journal;
@@ -125,7 +132,8 @@ impl<K: Kernel> Control<K> {
     pub(super) async fn keep_up(&mut self) {
         let now = Instant::now();
         let interface = clients(&self.settings, &self.network);
-        let is_same = self.care.serving == self.serving && self.care.interface == interface;
+        let role = self.role();
+        let is_same = self.care.role == role && self.care.interface == interface;
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < CARE;
         if self.is_torn_down || (is_same && self.care.seen.is_some_and(is_fresh)) {
             return;
@@ -135,11 +143,17 @@ impl<K: Kernel> Control<K> {
         if is_due {
             self.reconciler.try_schedulers_again();
         }
+        let left = match (self.care.role, role) {
+            (Role::Active, Role::Standby) => Some(now),
+            (_, Role::Standby) => self.care.left,
+            _ => None,
+        };
         self.care = Care {
             seen: Some(now),
             tried: Some(if is_due { now } else { tried }),
-            serving: self.serving,
+            role,
             interface: interface.clone(),
+            left,
             crowd: self.care.crowd.take(),
         };
         let mut wrong = self.tune(interface.as_ref());
@@ -158,26 +172,6 @@ impl<K: Kernel> Control<K> {
         self.upkeep = trouble;
     }
 
-    /// Says once when there are too many connections, and when no longer.
-    async fn watch_crowd(&mut self) -> Result<(), IpvsError> {
-        let buckets = self.kernel.information().await?.connection_buckets;
-        let was = self.care.crowd.is_some();
-        let crowd = crowd(connections(self.reconciler.seen()), buckets, was);
-        let journal = &self.out.journal;
-        match &crowd {
-            Some(words) if !was => {
-                journal.record("table", &"connections", "raised an alarm", words.as_str());
-            }
-            None if was => {
-                let cause = "there are far fewer connections";
-                journal.record("table", &"connections", "ended the alarm", cause);
-            }
-            Some(_) | None => {}
-        }
-        self.care.crowd = crowd;
-        Ok(())
-    }
-
     fn tune(&mut self, interface: Option<&KernelName>) -> Vec<String> {
         let Some(tuning) = &mut self.tuning else {
             return Vec::new();
@@ -192,15 +186,32 @@ impl<K: Kernel> Control<K> {
         wrong
     }
 
+    /// A director without an order and without a virtual address hears of
+    /// connections from the first moment: the other one may die in the next.
+    fn role(&self) -> Role {
+        match self.serving {
+            Serving::Yes => Role::Active,
+            Serving::No => Role::Standby,
+            Serving::Undecided if self.bare.is_some() => Role::Standby,
+            Serving::Undecided => Role::Unknown,
+        }
+    }
+
     async fn keep_sync(&mut self) -> Result<(), IpvsError> {
-        let wanted = sync_daemon(&self.settings, &self.network, self.serving);
+        let left = self.care.left;
+        let is_leaving = left.is_some_and(|left| left.elapsed() < LEAVING);
+        let role = self.care.role;
+        let wanted = sync_daemons(&self.settings, &self.network, role, is_leaving);
         if let Some(wanted) = wanted
-            && settle_sync(&*self.kernel, std::slice::from_ref(&wanted)).await?
+            && settle_sync(&*self.kernel, &wanted).await?
         {
-            let decision = format!("runs the {} sync daemon", wanted.role);
+            let roles: Vec<_> = wanted.iter().map(|it| it.role.to_string()).collect();
+            let decision = format!("runs the sync daemons: {}", roles.join(", "));
             let cause = "connections are to outlive a failover";
-            let journal = &self.out.journal;
-            journal.record("table", &wanted.interface, decision, cause);
+            if let [first, ..] = wanted.as_slice() {
+                let journal = &self.out.journal;
+                journal.record("table", &first.interface, decision, cause);
+            }
         }
         self.state.sync = self.kernel.sync_daemons().await?;
         Ok(())
@@ -212,30 +223,5 @@ impl<K: Kernel> Control<K> {
             return Ok(());
         }
         self.kernel.set_timeouts(wanted).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::crowd;
-
-    /// Failure mode 20: the connection table under a flood of SYNs.
-    #[test]
-    fn mode_20_too_many_connections_raise_an_alarm_until_they_are_half() {
-        let rows = [
-            (262_144, false, false),
-            (262_145, false, true),
-            (262_144, true, true),
-            (131_073, true, true),
-            (131_072, true, false),
-        ];
-        for (connections, was, expected) in rows {
-            let words = crowd(connections, 4096, was);
-            assert_eq!(words.is_some(), expected, "{connections}");
-            let names = |words: String| words.contains(&connections.to_string());
-            assert!(words.is_none_or(names));
-        }
-        assert!(crowd(u64::MAX, u32::MAX, false).is_some());
-        assert!(crowd(65, 0, false).is_some());
     }
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::director::{self, Make, Pace};
 use crate::namespace::ip;
@@ -24,6 +25,9 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 
 /// Long enough for everything to come up.
 const LONG: Duration = Duration::from_secs(30);
+
+/// How many descriptors the lab may have.
+const DESCRIPTORS: u64 = 20_000;
 
 /// The machine that has nothing but the bridge.
 const SWITCH: &str = "sw";
@@ -56,6 +60,7 @@ impl Lab {
     ///
     /// If the kernel says no.
     pub fn new(makes: [Make; 2], pace: Pace) -> anyhow::Result<Self> {
+        allow_descriptors()?;
         let switch = Namespace::add(SWITCH)?;
         ip("-n sw link add br0 type bridge")?;
         ip("-n sw link set br0 up")?;
@@ -295,6 +300,19 @@ impl Drop for Lab {
             let _ = ip(&format!("netns del {name}"));
         }
     }
+}
+
+/// Clients and sites are one process: the usual 1024 descriptors are few.
+fn allow_descriptors() -> anyhow::Result<()> {
+    let limit = Some(DESCRIPTORS);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit,
+            maximum: limit,
+        },
+    )?;
+    Ok(())
 }
 
 /// A machine of this address on the switch.

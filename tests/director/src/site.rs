@@ -3,13 +3,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::Namespace;
+
+/// A client that says nothing for so long is gone: its machine was cut off.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// A request that came.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +68,20 @@ impl Site {
     }
 }
 
+/// The next connection. One that is gone before it is accepted, or for which
+/// there is no descriptor, does not end the site.
+async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
 async fn serve_http(listener: TcpListener, name: &'static str, answers: Arc<Mutex<Vec<Answer>>>) {
-    while let Ok((stream, client)) = listener.accept().await {
+    loop {
+        let (stream, client) = next(&listener).await;
         let at = Instant::now();
         let answers = Arc::clone(&answers);
         tokio::task::spawn_local(async move {
@@ -110,16 +126,17 @@ async fn answer(mut stream: TcpStream, name: &str, client: SocketAddr) -> Option
     }
     stream.shutdown().await.ok()?;
     // Until the client has closed too: a closed socket would answer by a reset.
-    let _ = stream.read_buf(&mut Vec::new()).await;
+    let _ = timeout(QUIET, stream.read_buf(&mut Vec::new())).await;
     Some(path)
 }
 
 async fn serve_echo(listener: TcpListener) {
-    while let Ok((mut stream, _)) = listener.accept().await {
+    loop {
+        let (mut stream, _) = next(&listener).await;
         tokio::task::spawn_local(async move {
             let _ = stream.set_nodelay(true);
             let mut bytes = [0_u8; 64];
-            while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            while let Ok(Ok(count @ 1..)) = timeout(QUIET, stream.read(&mut bytes)).await {
                 let Some(part) = bytes.get(..count) else {
                     break;
                 };

@@ -16,7 +16,7 @@ use crate::desired::tests::settings;
 use crate::health::{Health, Marks, NodeHealth, Verdict};
 use crate::ipvs::{Memory, Operation};
 use crate::journal::Journal;
-use crate::model::{Forwarding, Protocol, RealServer};
+use crate::model::{Forwarding, Protocol, RealServer, SyncRole};
 use crate::network::{Interface, InterfaceAddress, Snapshot};
 use crate::source::{Node, Origin, Roster, Sighting, SourceState, Stance};
 use crate::view::{Ask, Command, ControlState, Order};
@@ -246,6 +246,12 @@ impl Bench {
             IpAddr::V6(six) => panic!("{six}"),
         });
         pairs.collect()
+    }
+
+    /// The sync daemons that run, with their numbers.
+    pub(super) async fn sync(&self) -> Vec<(SyncRole, u8)> {
+        let running = self.kernel.sync_daemons().await.unwrap();
+        running.iter().map(|it| (it.role, it.sync_id)).collect()
     }
 
     /// The changes of the table since the last call.

@@ -77,7 +77,10 @@ fn acceptor() -> TlsAcceptor {
 /// The weight of the first receiver; none, if it is not in the table.
 fn weight(lab: &Lab) -> Option<u32> {
     let table = kernel::table(&lab.directors[0]);
-    table.get(&format!("TCP {VIP}:80"))?.get(&RECEIVERS[0]).copied()
+    table
+        .get(&format!("TCP {VIP}:80"))?
+        .get(&RECEIVERS[0])
+        .copied()
 }
 
 fn until(lab: &Lab, what: &str, wanted: Option<u32>) -> Duration {

@@ -9,10 +9,11 @@ use crate::{LONG, millis, pass, secs};
 /// Flows that live through it.
 pub(crate) const FLOWS: usize = 60;
 
-/// Each port comes again after a second.
+/// Each port comes again after 1.2 s: an attempt that nobody answers is given up
+/// after a second, and only then can its port be bound again.
 const PORTS: Load = Load::Reused {
     first: 20_000,
-    count: 50,
+    count: 60,
 };
 
 /// What draining did.
@@ -72,6 +73,9 @@ pub(crate) fn dies(lab: &Lab, figures: &Figures) -> usize {
     pass(millis(4000));
     let attempts = reused.stop().unwrap();
     let after = attempts.iter().filter(|it| it.at > out).count();
+    for attempt in attempts.iter().filter(|it| it.at > out && !it.is_good()) {
+        println!("{:?} after: {attempt:?}", attempt.at - out);
+    }
     let failed = failed(&attempts, Some(out));
     figures.add(
         "node dead, ports reused: failed once it is out",

@@ -163,14 +163,8 @@ fn ipv6_is_spread_and_survives_a_node_and_a_director() {
 fn udp_flows_are_spread_and_survive_a_director() {
     let figures = Figures::of("tidegate");
     let mut dual = Dual::up();
-    let start = |vip: IpAddr| {
-        Talks::start(
-            &dual.lab.client,
-            By::Udp,
-            SocketAddr::new(vip, 443),
-            FLOWS,
-        )
-    };
+    let start =
+        |vip: IpAddr| Talks::start(&dual.lab.client, By::Udp, SocketAddr::new(vip, 443), FLOWS);
     let both = [start(VIP.into()), start(VIP6.into())];
     pass(millis(2500));
     for talks in &both {
@@ -184,7 +178,10 @@ fn udp_flows_are_spread_and_survive_a_director() {
     pass(millis(1500));
     let alive = both.each_ref().map(|talks| talks.alive_since(begin));
     let of = format!("{alive:?} of {FLOWS}");
-    figures.add("UDP of both families, director killed: flows that go on", of);
+    figures.add(
+        "UDP of both families, director killed: flows that go on",
+        of,
+    );
     let good = alive.iter().all(|alive| alive + 1 >= FLOWS);
     assert!(good, "{alive:?}\n{}", dual.lab.logs());
 }

@@ -187,7 +187,8 @@ impl Talks {
 fn note(seen: &Mutex<Seen>, name: &[u8]) {
     let mut seen = seen.lock().expect("no panic");
     seen.last = Instant::now();
-    seen.names.insert(String::from_utf8_lossy(name).into_owned());
+    seen.names
+        .insert(String::from_utf8_lossy(name).into_owned());
 }
 
 async fn over_tcp(to: SocketAddr, seen: &Mutex<Seen>) -> Option<()> {
