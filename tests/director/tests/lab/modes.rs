@@ -5,10 +5,11 @@
 //! (`tidegate`), 4 a flapping node, 5 all nodes bad, 6 a dead master (`tidegate`),
 //! 7 a hanging one, 8 directors that can't hear each other, 9 a stranger with the
 //! same address, 10 stale neighbours, 11 a receiver that lost its settings,
-//! 14 missing schedulers, 15 a jumping clock, 17 loops, 19 links that are down at
-//! the start, 21 many changes of roles, 22 what stays behind. The others need no
-//! network and belong beside the code: 12 and 13 (netlink), 16 (files), 18 (an
-//! unreachable Swarm). 20, the connection table's memory, is not made here.
+//! 14 missing schedulers, 15 a jumping clock, 17 loops (`neighbours` too), 19 links
+//! that are down at the start (renamed and made again: `neighbours`), 20 a flood of
+//! SYNs (`neighbours`), 21 many changes of roles, 22 what stays behind. The others
+//! need no network and are named beside the code: 12 and 13 (`controller`'s tests),
+//! 16 (`config::loader`'s), 18 (`source::swarm`'s).
 
 use std::process::Command;
 use std::time::{Duration, Instant};
