@@ -1,8 +1,9 @@
 //! Probes through the real path: nodes are network namespaces behind a bridge,
 //! and private virtual servers of a real IPVS lead the virtual address to each.
 //!
-//! `tests/kernel --count 0 --module veth --module bridge` runs them; where there are links
-//! or is no IPVS they are left out.
+//! `tests/kernel --count 0 --module veth --module bridge` runs them: with a clock that counts
+//! instructions, since answers have to be in time. Where there are links or is no IPVS they are
+//! left out.
 
 #![expect(
     clippy::unwrap_used,

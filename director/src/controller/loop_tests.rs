@@ -50,7 +50,7 @@ async fn left(settings: &Settings) -> Memory {
     kernel
 }
 
-/// 1: killed and started again; not one change of the table.
+/// Failure mode 1: killed and started again; not one change of the table.
 #[tokio::test(start_paused = true)]
 async fn adoption_changes_nothing() {
     let kernel = left(&settings(FLAGS)).await;
@@ -177,7 +177,7 @@ async fn a_verdict_is_carried_out_at_once_and_its_cause_is_kept() {
     assert!(bench.says("ended the alarm"));
 }
 
-/// 12, 13, 19: lost answers, refusals and torn lists only delay.
+/// Failure modes 12, 13, 19: lost answers, refusals and torn lists only delay.
 #[tokio::test(start_paused = true)]
 async fn faults_delay_and_strand_nobody() {
     for seed in 0..40 {
@@ -354,7 +354,7 @@ async fn a_teardown_takes_out_all_of_ours_and_nothing_else() {
     bench.order(true).await.unwrap_err();
 }
 
-/// 21: a hundred changes of role, each with its own daemon, some refused.
+/// Failure mode 21: a hundred changes of role, each with its own daemon, some refused.
 #[tokio::test(start_paused = true)]
 async fn sync_daemons_follow_the_role() {
     let bench = Bench::serving(Memory::new()).await;
@@ -405,6 +405,8 @@ async fn the_end_leaves_the_table_unless_the_election_takes_it_out() {
         let left = bench.kernel.virtual_servers().await.unwrap();
         let is_there = left.iter().any(|it| it.address == web(80));
         assert_eq!(is_there, !is_withdrawn);
+        // Nothing of a standby's own stays.
+        assert_eq!(left.is_empty(), is_withdrawn);
     }
     // An election that says nothing more does not keep it for ever.
     let mut bench = Bench::serving(Memory::new()).await;

@@ -10,6 +10,7 @@
 
 mod apply;
 mod cause;
+mod crowd;
 mod look;
 mod pass;
 mod place;

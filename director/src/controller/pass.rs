@@ -357,19 +357,27 @@ impl<K: Kernel> Control<K> {
         self.published = Some(now);
         let failures = &self.last.failures;
         let pending = failures.iter().map(|it| it.change.clone()).collect();
-        let trouble = self.trouble();
+        let (alarm, trouble) = (self.alarm(), self.trouble());
         let state = &mut self.state;
         state.desired = Arc::clone(&self.table);
         state.is_serving = self.serving == Serving::Yes && !self.is_torn_down;
         state.drained.clone_from(&self.drained);
         state.standing.clone_from(&self.desired.standing);
-        state.alarm.clone_from(&self.desired.alarm);
+        state.alarm = alarm;
         state.pending = pending;
         state.replaced.clone_from(&self.last.replaced);
         state.trouble = trouble;
         let mut state = self.state.clone();
         state.actual.clone_from(self.reconciler.seen());
         self.out.state.send_replace(Arc::new(state));
+    }
+
+    /// What needs attention although nothing fails, in words.
+    fn alarm(&self) -> Option<String> {
+        let crowd = self.care.crowd.as_ref();
+        let both = self.desired.alarm.iter().chain(crowd);
+        let both: Vec<_> = both.map(String::as_str).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// What goes wrong, in words.

@@ -98,6 +98,8 @@ pub(super) struct Care {
     interface: Option<KernelName>,
     /// When it stepped down.
     left: Option<Instant>,
+    /// Why the kernel's table of connections is too full, in words.
+    pub(super) crowd: Option<String>,
 }
 
 impl<K: Kernel> Control<K> {
@@ -152,10 +154,12 @@ impl<K: Kernel> Control<K> {
             role,
             interface: interface.clone(),
             left,
+            crowd: self.care.crowd.take(),
         };
         let mut wrong = self.tune(interface.as_ref());
         wrong.extend(self.keep_sync().await.err().map(|it| it.to_string()));
         wrong.extend(self.keep_timeouts().await.err().map(|it| it.to_string()));
+        wrong.extend(self.watch_crowd().await.err().map(|it| it.to_string()));
         let trouble = (!wrong.is_empty()).then(|| wrong.join("; "));
         if let Some(trouble) = trouble
             .as_ref()
@@ -172,7 +176,8 @@ impl<K: Kernel> Control<K> {
         let Some(tuning) = &mut self.tuning else {
             return Vec::new();
         };
-        let (changed, wrong) = tuning::assert(&mut **tuning, interface);
+        let is_standby = self.serving == Serving::No;
+        let (changed, wrong) = tuning::assert(&mut **tuning, interface, is_standby);
         for change in changed {
             let cause = "direct routing and failover need it";
             let journal = &self.out.journal;

@@ -2,7 +2,7 @@
 //!
 //! Orders of the election come first, for the virtual address waits for them.
 //! On a stop it goes on until the election has given its last order, and then
-//! leaves the kernel's table as it is.
+//! leaves what serves in the kernel as it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,7 @@ pub async fn run<K: Kernel>(
     hub.control.follow(&hub.feeds);
     hub.control.step().await;
     while hub.turn().await {}
+    hub.control.leave().await;
 }
 
 struct Hub<K> {

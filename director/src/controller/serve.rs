@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::pass::Control;
-use super::settle_sync;
+use super::{settle_sync, tuning};
 use crate::desired::Serving;
 use crate::ipvs::Kernel;
+use crate::model::{Family, VirtualAddress};
 use crate::plan::Change;
 use crate::view::Command;
 
@@ -28,6 +29,10 @@ impl<K: Kernel> Control<K> {
             self.serving = serving;
             let journal = &self.out.journal;
             journal.record("table", &"director", decision, "by order of the election");
+        }
+        if !is_serving && let Some(tuning) = &mut self.tuning {
+            // What can't be set is said by the next look at all settings.
+            let _ = tuning::keep_stranded(&mut **tuning);
         }
         for _ in 0..TRIALS {
             self.pass().await;
@@ -122,6 +127,26 @@ impl<K: Kernel> Control<K> {
         let reals = registered.flat_map(|it| it.real_servers.keys());
         let left = self.drained.iter().copied();
         listed.chain(reals.map(|it| it.ip())).chain(left).collect()
+    }
+
+    /// The end: what a standby has in the kernel was for its own checks. A table
+    /// that serves stays, for the next director to take over.
+    pub(super) async fn leave(&mut self) {
+        if self.serving != Serving::No || self.is_torn_down {
+            return;
+        }
+        self.out.marks.send_replace(std::sync::Arc::default());
+        let mut removed: usize = 0;
+        for (node, mark) in std::mem::take(&mut self.state.marks) {
+            let address = VirtualAddress::FirewallMark(Family::of(node), mark);
+            // What stays is harmless, and the next director's.
+            removed += usize::from(self.kernel.remove_virtual(address).await.is_ok());
+        }
+        if removed > 0 {
+            let decision = format!("took out {removed} virtual servers of its checks");
+            let journal = &self.out.journal;
+            journal.record("table", &"kernel", decision, "the director ends");
+        }
     }
 
     /// Takes everything of ours out, and changes nothing from then on.

@@ -152,6 +152,7 @@ fn assert_never_stranded(reconciler: &Reconciler<Memory>, desired: &Table, seed:
     assert_eq!(stranded.iter().find(shall), None, "seed {seed}");
 }
 
+/// Failure mode 12, netlink that fails or loses answers.
 #[tokio::test]
 async fn faults_delay_and_do_not_strand() {
     for seed in 0..500 {
@@ -199,6 +200,7 @@ async fn what_is_held_back_is_reported() {
     assert_eq!(held(reconciler.kernel()).await, before);
 }
 
+/// Failure mode 14, what the kernel lacks.
 #[tokio::test]
 async fn a_missing_scheduler_is_replaced_and_reported() {
     let mut desired = Table::from([(web(80), server(&[(1, 1)]))]);
@@ -240,6 +242,7 @@ async fn a_scheduler_that_goes_is_tried_again() {
     assert!(reconciler.reconcile(&two).await.unwrap().is_settled);
 }
 
+/// Failure mode 13, lists that are torn by changes.
 #[tokio::test]
 async fn what_a_torn_list_lacks_is_set_and_what_is_gone_is_removed() {
     let before = Table::from([(web(80), server(&[(1, 1), (2, 1), (3, 1)]))]);

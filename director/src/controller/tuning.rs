@@ -8,19 +8,25 @@ use crate::model::KernelName;
 use crate::network::sysctl::Sysctl;
 
 /// The settings under `net/ipv4/vs`. A first packet that is no SYN makes a
-/// connection (after a takeover); connections of a removed real server end; a
-/// client that uses a port again is scheduled anew; standbys hear of each
-/// connection by its first packet; a standby asks through its own table too.
+/// connection (after a takeover); a client that uses a port again is scheduled
+/// anew; standbys hear of each connection by its first packet; a standby asks
+/// through its own table too. When memory runs short, as under a flood of SYNs,
+/// the kernel forgets half-open connections, some every second.
 const VS: [(&str, &str); 8] = [
     ("sloppy_tcp", "1"),
-    ("expire_nodest_conn", "1"),
     ("expire_quiescent_template", "1"),
     ("conn_reuse_mode", "3"),
     ("sync_threshold", "3 0"),
     ("sync_refresh_period", "10"),
     ("sync_retries", "1"),
     ("backup_only", "0"),
+    ("drop_entry", "1"),
 ];
+
+/// Whether connections whose real server is removed end. Where the virtual
+/// servers are, they do, so that clients try again. A standby has none, and its
+/// connections wait for their return.
+const STRANDED: &str = "net/ipv4/vs/expire_nodest_conn";
 
 /// The kernel's settings, by their paths under `/proc/sys`
 /// (`net/ipv4/vs/sloppy_tcp`). Errors are in words.
@@ -53,9 +59,11 @@ impl Tuning for Sysctl {
 pub(super) fn assert(
     tuning: &mut dyn Tuning,
     interface: Option<&KernelName>,
+    is_standby: bool,
 ) -> (Vec<String>, Vec<String>) {
     let (mut changed, mut wrong) = (Vec::new(), Vec::new());
-    for (key, value) in wanted(interface) {
+    let stranded = (STRANDED.to_owned(), stranded(is_standby));
+    for (key, value) in wanted(interface).into_iter().chain([stranded]) {
         match tuning.set(&key, value) {
             Ok(None) => {}
             Ok(Some(found)) => changed.push(format!("{key} from {found} to {value}")),
@@ -63,6 +71,20 @@ pub(super) fn assert(
         }
     }
     (changed, wrong)
+}
+
+/// To be called before the virtual servers are taken out: without it the kernel
+/// would forget all their connections with them, and this machine could not go
+/// on with a single one if it had to take over again.
+///
+/// # Errors
+/// As [`Tuning::set`].
+pub(super) fn keep_stranded(tuning: &mut dyn Tuning) -> Result<(), String> {
+    tuning.set(STRANDED, stranded(true)).map(drop)
+}
+
+fn stranded(is_standby: bool) -> &'static str {
+    if is_standby { "0" } else { "1" }
 }
 
 fn wanted(interface: Option<&KernelName>) -> Vec<(String, &'static str)> {

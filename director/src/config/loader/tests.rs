@@ -316,6 +316,7 @@ fn what_has_no_effect_is_named() {
     }
 }
 
+/// Failure mode 16, a file that is written in part.
 #[test]
 fn a_file_cut_anywhere_is_read_or_refused_with_its_place() {
     let whole = "vip: 192.0.2.10/24\nnode:\n  - 192.0.2.11\ncheck: http\nvrid: 7\n";

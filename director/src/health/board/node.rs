@@ -10,6 +10,9 @@ use super::super::track::{Rates, Track};
 use super::super::{Layer, NodeHealth, Verdict};
 use super::Asking;
 
+/// So many intervals is a node held down that fails for the second time.
+const FIRST_HOLD: u32 = 4;
+
 /// One node.
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -134,7 +137,7 @@ impl Node {
         if target == Verdict::Up {
             self.hold.came_up(now);
         } else if self.verdict == Verdict::Up {
-            self.hold.went_down(rates.interval, now);
+            self.hold.went_down(rates.interval * FIRST_HOLD, now);
         }
         self.verdict = target;
         self.since = Some(now);

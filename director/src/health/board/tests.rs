@@ -22,6 +22,7 @@ fn longest(interval: u32, trial: impl Fn(&mut World) -> Duration) -> Duration {
     trials.max().unwrap()
 }
 
+/// Failure mode 3, a node that dies.
 #[test]
 fn a_dead_node_is_found_in_time() {
     for (interval, limit) in [(1000, 1000), (100, 300)] {
@@ -113,6 +114,7 @@ fn a_stutter_decides_nothing() {
     }
 }
 
+/// Failure mode 5, all nodes look dead.
 #[test]
 fn all_silent_takes_nobody_out() {
     for seed in 0..50 {
@@ -207,6 +209,7 @@ fn nobody_is_judged_by_who_can_not_ask() {
     assert_eq!(world.verdict(1), Up);
 }
 
+/// Failure mode 4, a node that comes and goes.
 #[test]
 fn flapping_is_held_down_and_forgiven() {
     let mut world = World::new(2, 1000, 1, 9);

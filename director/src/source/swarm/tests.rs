@@ -178,6 +178,7 @@ fn stance(report: &Report, number: u8) -> Option<Stance> {
     said.map(|said| said.sighting.stance)
 }
 
+/// Failure mode 18, no manager of the Swarm answers.
 #[tokio::test(start_paused = true)]
 async fn a_manager_that_is_away_changes_nothing_but_ages() {
     let mut scene = Scene::new();

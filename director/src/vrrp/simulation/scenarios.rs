@@ -59,6 +59,7 @@ fn longest_master_down(network: &Network) -> Duration {
         .unwrap()
 }
 
+/// Failure mode 6, a master that dies.
 #[test]
 fn a_dead_master_is_replaced_within_master_down_and_one_interval() {
     let mut worst = Duration::ZERO;
@@ -236,6 +237,7 @@ fn a_process_that_dies_is_replaced_although_its_kernel_answers() {
     }
 }
 
+/// Failure mode 7, a master that hangs.
 #[test]
 fn a_master_that_was_stopped_listens_before_it_speaks() {
     for seed in 0..SEEDS {
@@ -277,6 +279,7 @@ fn a_backup_that_is_cut_off_never_claims() {
     }
 }
 
+/// Failure mode 15, a clock that jumps.
 #[test]
 fn clocks_may_jump() {
     for seed in 0..SEEDS {

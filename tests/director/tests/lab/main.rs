@@ -9,13 +9,17 @@
     reason = "a test: what is not as expected fails it"
 )]
 
+mod checks;
 mod cost;
 mod drain;
 mod failover;
+mod families;
 mod keepalived;
 mod modes;
+mod neighbours;
 mod nodes;
 mod peers;
+mod talks;
 mod tidegate;
 mod traffic;
 

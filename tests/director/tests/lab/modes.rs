@@ -5,10 +5,11 @@
 //! (`tidegate`), 4 a flapping node, 5 all nodes bad, 6 a dead master (`tidegate`),
 //! 7 a hanging one, 8 directors that can't hear each other, 9 a stranger with the
 //! same address, 10 stale neighbours, 11 a receiver that lost its settings,
-//! 14 missing schedulers, 15 a jumping clock, 17 loops, 19 links that are down at
-//! the start, 21 many changes of roles, 22 what stays behind. The others need no
-//! network and belong beside the code: 12 and 13 (netlink), 16 (files), 18 (an
-//! unreachable Swarm). 20, the connection table's memory, is not made here.
+//! 14 missing schedulers, 15 a jumping clock, 17 loops (`neighbours` too), 19 links
+//! that are down at the start (renamed and made again: `neighbours`), 20 a flood of
+//! SYNs (`neighbours`), 21 many changes of roles, 22 what stays behind. The others
+//! need no network and are named beside the code: 12 and 13 (`controller`'s tests),
+//! 16 (`config::loader`'s), 18 (`source::swarm`'s).
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -93,7 +94,7 @@ fn mode_04_a_flapping_node_is_held_down() {
         }
     }
     figures().add("node off and on 50 times: changes of the table", changes);
-    assert!(changes <= 12, "{changes}");
+    assert!(changes <= 12, "{changes}\n{}", lab.logs());
     until("the node used again", is_used);
 }
 
@@ -112,7 +113,11 @@ fn mode_05_when_all_nodes_look_dead_the_last_set_stays() {
         lab.heal(receiver).unwrap();
     }
     let probe = Probe::start(&lab.client, VIP);
-    until("all used", || lab.used(0).len() == 3);
+    // The kept set may well be all of them.
+    let answers = || probe.so_far().iter().any(Attempt::is_good);
+    until("an answer, and all used", || {
+        answers() && lab.used(0).len() == 3
+    });
     let attempts = probe.stop().unwrap();
     let first = attempts.iter().find(|it| it.is_good()).unwrap();
     figures().add(
@@ -144,7 +149,8 @@ fn mode_07_a_hanging_master_yields_before_it_speaks() {
         "master hangs for 5 s: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(1000) && alive >= 59, "{gap:?}, {alive}");
+    let good = gap < millis(1000) && alive >= 59;
+    assert!(good, "{gap:?}, {alive}\n{}", lab.logs());
 }
 
 #[test]
@@ -166,7 +172,7 @@ fn mode_08_directors_that_do_not_hear_each_other() {
         "directors parted for 5 s: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(1000), "{gap:?}");
+    assert!(gap < millis(1000), "{gap:?}\n{}", lab.logs());
 }
 
 #[test]
@@ -309,7 +315,8 @@ fn mode_21_roles_change_ten_times() {
         "ten changes of roles: flows that go on",
         format!("{alive} of 60"),
     );
-    assert!(gap < millis(200) && alive >= 59, "{gap:?}, {alive}");
+    let good = gap < millis(200) && alive >= 59;
+    assert!(good, "{gap:?}, {alive}\n{}", lab.logs());
 }
 
 #[test]
