@@ -90,7 +90,7 @@ async fn interface(
             Ok(name) => return Ok(name),
             Err(error) => error,
         };
-        if !is_told {
+        if !is_told && !patience.is_zero() {
             info!(%error, "Waiting for the interface");
             is_told = true;
         }
