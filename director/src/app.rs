@@ -4,13 +4,17 @@
 //! The only place that knows all parts. They never wait for one another but
 //! through the channels made here. `main` calls [`run`].
 
+pub mod again;
 mod asks;
 mod ending;
 mod failure;
 mod ground;
+mod kept;
+mod permission;
 mod wiring;
 
 pub use failure::Failure;
+pub use kept::{Keeping, Kept};
 
 use std::sync::Arc;
 
@@ -27,10 +31,15 @@ use ground::Ground;
 use wiring::Wires;
 
 /// Runs until the shutdown begins, or until an operator tears everything down.
+/// What was kept over a start is in `keeping`, which then follows what there is.
 ///
 /// # Errors
 /// What keeps it from starting, or a part that can't go on.
-pub async fn run(loaded: Loaded, shutdown: shutdown::Shutdown) -> Result<(), Failure> {
+pub async fn run(
+    loaded: Loaded,
+    keeping: Keeping,
+    shutdown: shutdown::Shutdown,
+) -> Result<(), Failure> {
     let mut settings = loaded.settings;
     let ground = Ground::find(&mut settings, shutdown.clone()).await?;
     let Some(ground) = ground else {
@@ -39,18 +48,20 @@ pub async fn run(loaded: Loaded, shutdown: shutdown::Shutdown) -> Result<(), Fai
     let settings = Arc::new(settings);
     let api = Api::bind(Arc::clone(&settings)).await;
     let api = api.map_err(Failure::Api)?;
-    if let Some(address) = api.address() {
-        info!(%address, "Serving the API");
-    }
     let journal = Journal::default();
-    let (wires, ends) = Wires::new(&ground, &journal);
+    let before = keeping.before();
+    let (wires, ends) = Wires::new(&ground, &journal, &before.drained);
     let registry = Registry::open(
         Policy::of(&settings),
         settings.state_file.clone(),
         wires.registered.clone(),
         journal.clone(),
     );
-    let registry = registry.map_err(|error| Failure::Registry(error.to_string()))?;
+    let registry = registry.map_err(Failure::Registry)?;
+    if let (None, Some(form)) = (&settings.state_file, &before.registered) {
+        registry.restore(form);
+    }
+    keeping.follow(registry.clone(), wires.observed.control.clone());
     let (asks, inbox) = mpsc::channel(16);
     let (api_end, api_shutdown) = shutdown::channel();
     let routes: Vec<Arc<dyn Routes>> = vec![Arc::new(Gorb::new(registry.clone()))];
@@ -59,7 +70,7 @@ pub async fn run(loaded: Loaded, shutdown: shutdown::Shutdown) -> Result<(), Fai
     let running = ending::Running::start(&settings, &ground, &wires, ends, registry);
     // The table's keeper sees by the last sender that the last order was given.
     drop(wires);
-    info!(vips = ?addresses(&settings), "Running");
+    info!(vips = addresses(&settings), "Running");
     let result = running.until_the_end(inbox, shutdown).await;
     api_end.advance(Stage::Draining);
     if serving.await.is_err() {
@@ -68,7 +79,8 @@ pub async fn run(loaded: Loaded, shutdown: shutdown::Shutdown) -> Result<(), Fai
     result
 }
 
-fn addresses(settings: &Settings) -> Vec<String> {
+fn addresses(settings: &Settings) -> String {
     let vips = settings.vips.iter();
-    vips.map(|vip| vip.address.to_string()).collect()
+    let vips: Vec<_> = vips.map(|vip| vip.address.to_string()).collect();
+    vips.join(", ")
 }

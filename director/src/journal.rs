@@ -66,6 +66,23 @@ impl Journal {
     ) {
         let (subject, decision, cause) = (subject.to_string(), decision.into(), cause.into());
         tracing::info!(part, subject, cause, "{decision}");
+        self.write(part, subject, decision, cause);
+    }
+
+    /// Writes down what somebody should look at; in the log it is a warning.
+    pub fn alarm(
+        &self,
+        part: &'static str,
+        subject: &impl Display,
+        decision: impl Into<String>,
+        cause: impl Into<String>,
+    ) {
+        let (subject, decision, cause) = (subject.to_string(), decision.into(), cause.into());
+        tracing::warn!(part, subject, cause, "{decision}");
+        self.write(part, subject, decision, cause);
+    }
+
+    fn write(&self, part: &'static str, subject: String, decision: String, cause: String) {
         let mut kept = self.kept();
         kept.last += 1;
         let entry = Entry {

@@ -2,20 +2,24 @@
 //! and the signals, runs the director or asks the one that runs, and turns what
 //! went wrong into an exit code.
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
+use tidegate_director::app::{Failure, Keeping, Kept, again};
 use tidegate_director::config::help;
 use tidegate_director::config::loader::{self, LoadError, Loaded};
 use tidegate_director::{app, cli, log};
 use tidegate_shared::report::Chain;
-use tidegate_shared::shutdown;
+use tidegate_shared::shutdown::{self, Shutdown, Stage};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// The exit code of settings that can't be used.
 const BAD_SETTINGS: u8 = 2;
+
+/// How long the end may take once it was asked for twice.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[expect(
     clippy::print_stdout,
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
             println!("tidegate-director {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        Some("help" | "--help" | "-h") => {
+        Some("help") => {
             print!("{}", help::text());
             return ExitCode::SUCCESS;
         }
@@ -49,6 +53,10 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_SETTINGS);
         }
         None => {}
+    }
+    if arguments.iter().any(|it| it == "--help" || it == "-h") {
+        print!("{}", help::text());
+        return ExitCode::SUCCESS;
     }
     match load(&arguments) {
         Ok(loaded) => run(loaded, &arguments),
@@ -89,7 +97,10 @@ fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve(loaded, arguments)) {
+    let served = runtime.block_on(serve(loaded, arguments));
+    // A name that is still being looked up keeps nobody waiting.
+    runtime.shutdown_background();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             error!("{}", Chain(&failure));
@@ -98,39 +109,57 @@ fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
     }
 }
 
-async fn serve(loaded: Loaded, arguments: &[String]) -> Result<(), app::Failure> {
+async fn serve(loaded: Loaded, arguments: &[String]) -> Result<(), Failure> {
     let (trigger, shutdown) = shutdown::channel();
     let (hangups, mut reloads) = watch::channel(0);
+    let keeping = Keeping::new(Kept::take());
+    let socket = loaded.settings.api.socket.clone();
     let signals = async {
         if let Err(error) = shutdown::obey_signals(&trigger, &hangups).await {
             error!(%error, "Signals can't be caught");
         }
         std::future::pending::<()>().await;
     };
+    let running = async {
+        again::hear_signals();
+        app::run(loaded, keeping.clone(), shutdown.clone()).await
+    };
     let reload = async {
         while reloads.changed().await.is_ok() {
-            begin_again(arguments);
+            match shutdown.stage() {
+                Stage::Running => begin_again(arguments, &keeping, &socket),
+                Stage::Draining | Stage::Immediate => info!("It is ending: nothing is read again"),
+            }
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        result = app::run(loaded, shutdown) => result,
+        // Signals are obeyed before they are let through.
+        biased;
         () = signals => Ok(()),
+        result = running => result,
         () = reload => Ok(()),
+        () = patience(shutdown.clone()) => Err(Failure::Hasty),
     }
 }
 
-/// Becomes a new director with the settings as they are now, if they can be
-/// used: that one adopts the table and the addresses, as after a crash, and
-/// nobody has to know how to change a setting in the middle of the work.
-fn begin_again(arguments: &[String]) {
+/// Whoever asks for the end twice means it.
+async fn patience(mut shutdown: Shutdown) {
+    shutdown.reached(Stage::Immediate).await;
+    tokio::time::sleep(PATIENCE).await;
+}
+
+/// Becomes a new director with the settings as they are now, if they can be used.
+fn begin_again(arguments: &[String], keeping: &Keeping, socket: &Path) {
     if let Err(error) = load(arguments) {
-        error!("The settings stay as they are, for the new ones can't be used: {error}");
+        let error = error.to_string().replace('\n', "; ");
+        error!(
+            error,
+            "The settings stay as they are, for the new ones can't be used"
+        );
         return;
     }
     info!("Starting again with the settings as they are now");
-    let program =
-        std::env::current_exe().map_or_else(|_| OsString::from("/proc/self/exe"), OsString::from);
-    let error = Command::new(program).args(arguments).exec();
+    let Err(error) = again::begin(&keeping.now(), socket);
     error!(%error, "The settings stay as they are, for the program can't be started again");
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
-use http::header::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tidegate_shared::shutdown::{Shutdown, Stage};
@@ -28,6 +28,9 @@ use crate::journal::{Entry, Journal};
 /// How often a line is sent although nothing happened, so that a connection that
 /// is gone is noticed.
 const BEAT: Duration = Duration::from_secs(15);
+
+/// What a stream of server-sent events is called.
+const STREAM: &str = "text/event-stream";
 
 /// Where to begin, and whether to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,13 @@ pub(super) fn answer(context: &Context, query: Option<&str>, headers: &HeaderMap
         Some((Ok::<_, Infallible>(Frame::data(text)), follow))
     });
     let body = StreamBody::new(frames).boxed_unsync();
-    with_body(StatusCode::OK, "text/event-stream", body)
+    with_body(StatusCode::OK, STREAM, body)
+}
+
+/// Does this answer go on for as long as somebody listens?
+pub(super) fn is_stream(answer: &Response) -> bool {
+    let content = answer.headers().get(CONTENT_TYPE);
+    content.is_some_and(|it| it.as_bytes() == STREAM.as_bytes())
 }
 
 impl Follow {

@@ -241,7 +241,9 @@ impl Picture {
         if self.settings.roles.director {
             self.trouble_of_director(&mut trouble);
         }
-        if let Some(receiver) = self.receiver() {
+        if !self.settings.dry_run
+            && let Some(receiver) = self.receiver()
+        {
             let missing = receiver.missing.iter();
             let missing = missing.map(|vip| format!("the receiver does not hold {vip}"));
             match receiver.trouble {

@@ -2,15 +2,18 @@
 //!
 //! A connection costs little and never much: their number, the size of a head,
 //! and the time for it, for a handshake and for a body are bounded, and the
-//! kernel ends one whose other side takes nothing more. The doors have their own
-//! numbers: whoever fills the one does not keep the operator from the other.
+//! kernel ends one whose other side takes nothing more. Whoever comes to a door
+//! that is full takes the place of the one that has been silent for longest. The
+//! doors have their own numbers: a crowd at the one is not seen at the other.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -21,18 +24,18 @@ use socket2::{SockRef, TcpKeepalive};
 use tidegate_shared::shutdown::{Shutdown, Stage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Access, Context, answer};
 use super::socket::Socket;
 use super::tls::Certificate;
-use super::{ApiError, Routes};
+use super::{ApiError, Routes, events};
 use crate::config::Settings;
 use crate::view::{Ask, Observed};
 
-/// Connections of a door at once; others wait in the kernel.
+/// Connections of a door at once; if all are busy, others wait in the kernel.
 const CONNECTIONS: usize = 64;
 
 /// How long a head may take, the silence before it included.
@@ -65,6 +68,12 @@ pub struct Api {
 enum Listener<'a> {
     Unix(&'a UnixListener),
     Tcp(&'a TcpListener, Option<watch::Receiver<Arc<ServerConfig>>>),
+}
+
+/// A connection that can be ended.
+struct Guest {
+    end: AbortHandle,
+    is_busy: Arc<AtomicBool>,
 }
 
 /// What has come, before its first byte.
@@ -173,25 +182,28 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Takes connections until the shutdown begins.
 async fn attend(listener: Listener<'_>, context: &Arc<Context>, access: Access) {
     let access = Arc::new(access);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut guests: VecDeque<Guest> = VecDeque::new();
     let mut shutdown = context.shutdown.clone();
     let mut connections = JoinSet::new();
     loop {
-        let arrival = async {
-            // Nobody closes the semaphore.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
+        // One more than there are places, as long as one of them can be freed.
+        let has_room = connections.len() <= CONNECTIONS;
         tokio::select! {
             () = shutdown.reached(Stage::Draining) => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
-            (arrival, place) = arrival => match arrival {
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                note(ended);
+                guests.retain(|guest| !guest.end.is_finished());
+            }
+            arrival = listener.accept(), if has_room => match arrival {
                 Ok(arrival) => {
+                    if connections.len() >= CONNECTIONS {
+                        show_out(&mut guests);
+                    }
                     let (context, access) = (Arc::clone(context), Arc::clone(&access));
-                    connections.spawn(async move {
-                        converse(arrival, context, access).await;
-                        drop(place);
-                    });
+                    let is_busy = Arc::new(AtomicBool::new(false));
+                    let talk = converse(arrival, context, access, Arc::clone(&is_busy));
+                    let end = connections.spawn(talk);
+                    guests.push_back(Guest { end, is_busy });
                 }
                 Err(reason) => {
                     tracing::warn!(error = %reason, "The API can't accept a connection");
@@ -209,20 +221,36 @@ async fn attend(listener: Listener<'_>, context: &Arc<Context>, access: Access) 
     let _ = tokio::time::timeout(LAST_WORDS, rest).await;
 }
 
+/// Ends the connection that has been there for longest and asks for nothing.
+fn show_out(guests: &mut VecDeque<Guest>) {
+    let is_silent = |guest: &Guest| !guest.is_busy.load(Ordering::Relaxed);
+    let silent = guests.iter().position(is_silent);
+    if let Some(guest) = silent.and_then(|at| guests.remove(at)) {
+        guest.end.abort();
+    }
+}
+
 fn note(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(reason) = ended {
+    if let Err(reason) = ended
+        && !reason.is_cancelled()
+    {
         tracing::error!(error = %reason, "A connection of the API broke down");
     }
 }
 
-async fn converse(arrival: Arrival, context: Arc<Context>, access: Arc<Access>) {
+async fn converse(
+    arrival: Arrival,
+    context: Arc<Context>,
+    access: Arc<Access>,
+    is_busy: Arc<AtomicBool>,
+) {
     match arrival {
-        Arrival::Unix(stream) => answer_all(stream, context, access).await,
-        Arrival::Tcp(stream, None) => answer_all(stream, context, access).await,
+        Arrival::Unix(stream) => answer_all(stream, context, access, is_busy).await,
+        Arrival::Tcp(stream, None) => answer_all(stream, context, access, is_busy).await,
         Arrival::Tcp(stream, Some(config)) => {
             let greeted = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(HANDSHAKE, greeted).await {
-                Ok(Ok(stream)) => answer_all(stream, context, access).await,
+                Ok(Ok(stream)) => answer_all(stream, context, access, is_busy).await,
                 Ok(Err(reason)) => tracing::debug!(error = %reason, "A TLS handshake failed"),
                 Err(_) => tracing::debug!("A TLS handshake took too long"),
             }
@@ -230,15 +258,27 @@ async fn converse(arrival: Arrival, context: Arc<Context>, access: Arc<Access>) 
     }
 }
 
-/// Answers the requests of a connection, one after another.
-pub(super) async fn answer_all<S>(stream: S, context: Arc<Context>, access: Arc<Access>)
-where
+/// Answers the requests of a connection, one after another. `is_busy` tells when
+/// it does.
+pub(super) async fn answer_all<S>(
+    stream: S,
+    context: Arc<Context>,
+    access: Arc<Access>,
+    is_busy: Arc<AtomicBool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut shutdown = context.shutdown.clone();
     let service = service_fn(move |request| {
         let (context, access) = (Arc::clone(&context), Arc::clone(&access));
-        async move { Ok::<_, Infallible>(answer(&context, &access, request).await) }
+        let is_busy = Arc::clone(&is_busy);
+        async move {
+            is_busy.store(true, Ordering::Relaxed);
+            let answer = answer(&context, &access, request).await;
+            // A stream of events goes on until its connection ends.
+            is_busy.store(events::is_stream(&answer), Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder

@@ -15,17 +15,18 @@ pub(super) async fn until_teardown(
     election: &mpsc::Sender<Ask>,
 ) -> Answer {
     while let Some((command, answer)) = inbox.recv().await {
-        let part = match command {
+        let (part, absent) = match command {
             Command::Teardown => return answer,
-            Command::Failover => election,
-            Command::Drain(_) | Command::Undrain(_) => control,
+            Command::Failover => (
+                election,
+                "there is no election here: a dry run, or not a director",
+            ),
+            Command::Drain(_) | Command::Undrain(_) => (control, "this machine is not a director"),
         };
         if let Err(error) = part.try_send((command, answer)) {
             let (_, answer) = error.into_inner();
             // Whoever asked may be gone.
-            let _ = answer.send(Err(
-                "this machine is not a director, or one that ends".to_owned()
-            ));
+            let _ = answer.send(Err(absent.to_owned()));
         }
     }
     std::future::pending().await

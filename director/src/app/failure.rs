@@ -4,29 +4,38 @@ use crate::api::ApiError;
 use crate::election::ElectionError;
 use crate::ipvs::{IpvsError, Refusal};
 use crate::network::{ChoiceError, NetworkError};
+use crate::registry::StoreError;
 
 /// Why a director can't run. The text says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The kernel's IPVS can't be used.
-    #[error("{0}")]
-    Ipvs(#[source] IpvsError),
+    #[error(transparent)]
+    Ipvs(IpvsError),
     /// The links can't be read or changed.
-    #[error("{0}")]
-    Network(#[source] NetworkError),
+    #[error(transparent)]
+    Network(NetworkError),
     /// There is no interface for the virtual addresses.
-    #[error("{0}")]
-    Interface(#[source] ChoiceError),
+    #[error(transparent)]
+    Interface(ChoiceError),
     /// The API can't be served.
-    #[error("{0}")]
-    Api(#[source] ApiError),
+    #[error(transparent)]
+    Api(ApiError),
     /// The registered services can't be read or kept.
-    #[error("{0}")]
-    Registry(String),
+    #[error(transparent)]
+    Registry(StoreError),
+    /// The process lacks a capability.
+    #[error(
+        "this process lacks {0}, and only a dry run goes without: start it as root, or in a container with --cap-add NET_ADMIN --cap-add NET_RAW"
+    )]
+    Capability(String),
+    /// The end was asked for twice, and did not come.
+    #[error("the end took too long after the second signal: what is in place stays")]
+    Hasty,
     /// There can be no election.
-    #[error("{0}")]
-    Election(#[source] ElectionError),
+    #[error(transparent)]
+    Election(ElectionError),
     /// A part ended although nobody had asked it to.
     #[error("{0}")]
     Part(String),
@@ -39,7 +48,7 @@ impl Failure {
             Self::Ipvs(IpvsError::Absent) => 4,
             Self::Ipvs(error) if error.refusal() == Some(&Refusal::NotPermitted) => 5,
             Self::Network(error) if error.is_permission() => 5,
-            Self::Election(ElectionError::NotPermitted(_)) => 5,
+            Self::Election(ElectionError::NotPermitted(_)) | Self::Capability(_) => 5,
             Self::Interface(_) => 6,
             Self::Api(error) if error.is_in_use() => 7,
             Self::Ipvs(_)
@@ -47,6 +56,7 @@ impl Failure {
             | Self::Api(_)
             | Self::Election(_)
             | Self::Registry(_)
+            | Self::Hasty
             | Self::Part(_) => 1,
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use super::Failure;
+use super::{Failure, permission};
 use crate::config::Settings;
 use crate::ipvs::{Kernel, Memory, Netlink};
 use crate::model::KernelName;
@@ -39,6 +39,9 @@ impl Ground {
         settings: &mut Settings,
         mut shutdown: Shutdown,
     ) -> Result<Option<Self>, Failure> {
+        if !settings.dry_run {
+            permission::check()?;
+        }
         let (links, network) = Links::open().await.map_err(Failure::Network)?;
         let kernel = match (settings.roles.director, settings.dry_run) {
             (false, _) => None,
@@ -87,7 +90,7 @@ async fn interface(
             Ok(name) => return Ok(name),
             Err(error) => error,
         };
-        if !is_told {
+        if !is_told && !patience.is_zero() {
             info!(%error, "Waiting for the interface");
             is_told = true;
         }

@@ -1,5 +1,7 @@
 //! The channels between the parts.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -38,10 +40,19 @@ pub(super) struct Ends {
 }
 
 impl Wires {
-    pub(super) fn new(ground: &Ground, journal: &Journal) -> (Self, Ends) {
+    /// Makes them. `drained` are the nodes that were drained before the start.
+    pub(super) fn new(
+        ground: &Ground,
+        journal: &Journal,
+        drained: &BTreeSet<IpAddr>,
+    ) -> (Self, Ends) {
+        let before = ControlState {
+            drained: drained.clone(),
+            ..ControlState::default()
+        };
         let (roster, seen_roster) = watch::channel(Arc::<Roster>::default());
         let (health, seen_health) = watch::channel(Arc::<Health>::default());
-        let (control, seen_control) = watch::channel(Arc::<ControlState>::default());
+        let (control, seen_control) = watch::channel(Arc::new(before));
         let (vrrp, seen_vrrp) = watch::channel(Arc::<VrrpState>::default());
         let (receiver, seen_receiver) = watch::channel(Arc::<ReceiverState>::default());
         let (marks, seen_marks) = watch::channel(Arc::<Marks>::default());

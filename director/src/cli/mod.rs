@@ -92,6 +92,11 @@ pub struct Invocation {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
+    /// A word in a verb's place.
+    #[error(
+        "there is no verb {0:?}: status, plan, events, drain NODE, undrain NODE, failover, teardown, version and help are; settings begin with --"
+    )]
+    NoVerb(String),
     /// A verb without its node.
     #[error("{verb} wants a node: tidegate-director {verb} NODE")]
     NodeMissing {
@@ -136,8 +141,8 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
-/// Reads a command line without the program's name. Nothing: it does not begin
-/// with a verb, and is for somebody else.
+/// Reads a command line without the program's name. Nothing: it begins with a
+/// setting, and is for somebody else.
 pub fn verb(arguments: &[String]) -> Option<Result<Invocation, UsageError>> {
     let (name, rest) = arguments.split_first()?;
     let verb = match name.as_str() {
@@ -151,7 +156,8 @@ pub fn verb(arguments: &[String]) -> Option<Result<Invocation, UsageError>> {
             after: 0,
             follow: true,
         },
-        _ => return None,
+        word if word.starts_with('-') => return None,
+        word => return Some(Err(UsageError::NoVerb(word.to_owned()))),
     };
     let invocation = Invocation {
         verb,

@@ -60,7 +60,15 @@ fn command_lines_are_read_or_refused_in_words() {
         let read = read.map_err(|reason| reason.to_string());
         assert_eq!(read, expected.map_err(str::to_owned), "{line}");
     }
-    for line in ["", "--vip 192.0.2.1", "version", "stat"] {
+    let wrong = verb(&words("stat --json"))
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.starts_with("there is no verb \"stat\": status,"),
+        "{wrong}"
+    );
+    for line in ["", "--vip 192.0.2.1", "-h"] {
         assert_eq!(verb(&words(line)), None, "{line}");
     }
 }

@@ -26,10 +26,13 @@ A setting is a flag (--advert-interval 200ms), an environment variable
 Lists are written with commas, or by giving a flag several times. A switch needs
 no value. Times need a unit.
 
+SIGHUP starts the director again with the settings as they are then, and changes
+nothing if they can't be used. SIGTERM and SIGINT end it; a second one at once.
+
 Exit codes: 0 done; 1 failed while running, or the verb was refused; 2 settings
 that can't be used; 3 no director at the socket; 4 the kernel has no IPVS;
 5 missing permission (CAP_NET_ADMIN, CAP_NET_RAW); 6 no interface for the
-virtual addresses; 7 the API's address is in use.
+virtual addresses; 7 the API's address or socket is in use.
 
 Settings:
 ";

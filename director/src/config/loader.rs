@@ -15,7 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tidegate_shared::docker::Endpoint;
 use tidegate_shared::settings::flags::FlagError;
-use tidegate_shared::settings::{Diagnostic, Severity};
+use tidegate_shared::settings::{Diagnostic, Origin, Severity};
 
 use super::written::Written;
 use super::{
@@ -56,8 +56,16 @@ pub enum LoadError {
 }
 
 fn lines(problems: &[Diagnostic]) -> String {
-    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> = problems.iter().map(line).collect();
     lines.join("\n")
+}
+
+/// What was not written has no place.
+fn line(problem: &Diagnostic) -> String {
+    match problem.origin {
+        Origin::Internal => format!("{}: {}", problem.key, problem.message),
+        _ => problem.to_string(),
+    }
 }
 
 /// Where a configuration file is looked for if none is named.

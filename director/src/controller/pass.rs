@@ -88,6 +88,8 @@ impl<K: Kernel> Control<K> {
             true => Serving::Undecided,
             false => Serving::Yes,
         };
+        // A start before this one may have left them there.
+        let drained = out.state.borrow().drained.clone();
         Self {
             reconciler: Reconciler::sharing(Arc::clone(&kernel), ours),
             kernel,
@@ -100,7 +102,7 @@ impl<K: Kernel> Control<K> {
             network: Arc::default(),
             serving,
             bare: None,
-            drained: BTreeSet::new(),
+            drained,
             is_torn_down: false,
             adopted: None,
             desired: Desired::default(),
@@ -299,7 +301,7 @@ impl<K: Kernel> Control<K> {
         }
         let journal = &self.out.journal;
         match &new.alarm {
-            Some(alarm) => journal.record("table", &"nodes", "raised an alarm", alarm.as_str()),
+            Some(alarm) => journal.alarm("table", &"nodes", "raised an alarm", alarm.as_str()),
             None => journal.record(
                 "table",
                 &"nodes",
@@ -317,7 +319,7 @@ impl<K: Kernel> Control<K> {
         let journal = &self.out.journal;
         match &error {
             Some(error) => {
-                journal.record("table", &"kernel", "can't keep the table", error.as_str());
+                journal.alarm("table", &"kernel", "can't keep the table", error.as_str());
             }
             None => journal.record("table", &"kernel", "keeps the table again", "it answers"),
         }

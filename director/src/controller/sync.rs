@@ -13,13 +13,13 @@ pub async fn settle_sync(kernel: &impl Kernel, wanted: &[SyncDaemon]) -> Result<
     let mut is_changed = false;
     for daemon in &running {
         if !wanted.iter().any(|it| it.is_met_by(daemon)) {
-            tracing::info!(role = %daemon.role, "stopping a sync daemon");
+            tracing::debug!(role = %daemon.role, "stopping a sync daemon");
             stop(kernel, daemon.role).await?;
             is_changed = true;
         }
     }
     for daemon in wanted.iter().filter(|daemon| !is_running(daemon)) {
-        tracing::info!(
+        tracing::debug!(
             role = %daemon.role,
             interface = %daemon.interface,
             sync_id = daemon.sync_id,

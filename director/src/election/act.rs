@@ -262,12 +262,7 @@ impl Shell {
 
     fn alarm(&mut self, key: Key, alarm: Alarm) {
         let (what, why) = words::alarm(&alarm);
-        tracing::warn!(
-            vrid = key.vrid,
-            ipv6 = key.ipv6,
-            "An alarm of the virtual router"
-        );
-        self.record(key, what, why);
+        self.parts.journal.alarm("vrrp", &subject(key), what, why);
         if let Some(seat) = self.seats.get_mut(&key) {
             seat.remember(Instant::now(), alarm);
         }
@@ -289,9 +284,8 @@ impl Shell {
     }
 
     pub(super) fn record(&self, key: Key, decision: &str, cause: impl Into<String>) {
-        let family = if key.ipv6 { "IPv6" } else { "IPv4" };
-        let subject = format!("virtual router {} ({family})", key.vrid);
-        self.parts.journal.record("vrrp", &subject, decision, cause);
+        let journal = &self.parts.journal;
+        journal.record("vrrp", &subject(key), decision, cause);
     }
 
     /// At the end: whatever is left of ours goes, addresses first.
@@ -317,4 +311,9 @@ async fn in_time(change: impl Future<Output = Result<(), NetworkError>>) -> Resu
         .await
         .map_err(late)?;
     changed.map_err(|error| error.to_string())
+}
+
+fn subject(key: Key) -> String {
+    let family = if key.ipv6 { "IPv6" } else { "IPv4" };
+    format!("virtual router {} ({family})", key.vrid)
 }

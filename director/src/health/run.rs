@@ -339,7 +339,6 @@ impl Checks {
             let cause = format!("fewer than {} nodes answer", self.check.quorum);
             let decision = "Lost the quorum, the last good set stays";
             self.journal.record(PART, &"quorum", decision, cause);
-            tracing::error!(quorum = self.check.quorum, "Too few nodes answer");
         }
         for ruling in settlement.rulings {
             let decision = match ruling.verdict {

@@ -144,12 +144,14 @@ impl Work {
     }
 
     fn journal_trouble(&self, trouble: Option<&str>) {
-        let (decision, cause) = match trouble {
-            Some(words) => ("can't receive as it should", words),
-            None => ("receives as it should", "what stood against it is gone"),
-        };
-        let journal = &self.given.journal;
-        journal.record("receiver", &self.device.name, decision, cause);
+        let (journal, name) = (&self.given.journal, &self.device.name);
+        match trouble {
+            Some(words) => journal.alarm("receiver", name, "can't receive as it should", words),
+            None => {
+                let cause = "what stood against it is gone";
+                journal.record("receiver", name, "receives as it should", cause);
+            }
+        }
     }
 
     /// The kernel's check of the reverse path is the operator's: only said.

@@ -258,6 +258,26 @@ impl Registry {
         exposition::render(&self.services(), Instant::now())
     }
 
+    /// What is registered, in the state file's form.
+    pub fn form(&self) -> Value {
+        self.written_form().1
+    }
+
+    /// Registers what [`Registry::form`] gave, as far as it can be used now; the
+    /// journal names the rest. For a registry that is still empty.
+    pub fn restore(&self, form: &Value) {
+        let mut services = self.services();
+        let problems = store::restore(&mut services, form, Instant::now());
+        self.publish(&services);
+        drop(services);
+        self.0.revision.send_modify(|it| *it += 1);
+        let decision = "does not register what was registered before";
+        for problem in problems {
+            let journal = &self.0.journal;
+            journal.alarm("registry", &"restart", decision, problem);
+        }
+    }
+
     /// What the file is to hold, with the revision it is of.
     fn written_form(&self) -> (u64, Value) {
         let services = self.services();

@@ -38,6 +38,14 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// There is none, and none can be made.
+    #[error("can't write the state file {}: its directory must exist and be writable", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It is damaged, and cannot be kept under another name.
     #[error("the state file {} is damaged and can't be renamed", path.display())]
     Aside {
@@ -78,6 +86,10 @@ pub(super) fn load(
     let bytes = match read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            try_writing(path).map_err(|source| {
+                let path = path.to_owned();
+                StoreError::Write { path, source }
+            })?;
             return Ok((Services::new(policy), false));
         }
         Err(source) => {
@@ -99,11 +111,22 @@ pub(super) fn load(
         let decision = format!("kept the state file as {}", aside.display());
         for problem in problems {
             let file = path.display();
-            journal.record("registry", &file, decision.clone(), problem);
+            journal.alarm("registry", &file, decision.clone(), problem);
         }
     }
     services.forget_containers(now);
     Ok((services, is_aside))
+}
+
+/// Registers what a director that started itself again had, and says what
+/// can't be.
+pub(super) fn restore(services: &mut Services, form: &Value, now: Instant) -> Vec<String> {
+    let problems = match listed(form) {
+        Ok(map) => fill(services, map, now),
+        Err(problem) => vec![problem],
+    };
+    services.forget_containers(now);
+    problems
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -115,6 +138,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// The services in the file, each still to be checked.
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|it| format!("it is damaged: {it}"))?;
+    listed(&file)
+}
+
+fn listed(file: &Value) -> Result<Map<String, Value>, String> {
     let version = file.get("version").and_then(Value::as_u64);
     if version != Some(u64::from(VERSION)) {
         return Err(format!("its version is not {VERSION}"));
@@ -179,6 +206,13 @@ fn address(value: &Value) -> Result<IpAddr, Refusal> {
     let text = value.get("address").and_then(Value::as_str);
     let address = text.and_then(|text| text.parse().ok());
     address.ok_or_else(|| Refusal::field("address", "an IP address is expected"))
+}
+
+/// Could the file be written? Better known at the start than at the first change.
+fn try_writing(path: &Path) -> io::Result<()> {
+    let new = with_end(path, ".new");
+    File::create(&new)?;
+    fs::remove_file(&new)
 }
 
 /// Renames the file to the first `FILE.damaged-N` that is free.

@@ -244,7 +244,12 @@ async fn a_head_that_does_not_come_ends_the_connection() {
     for (sent, answers) in [("", 0), ("GET /healthz HT", 0), (whole, 1)] {
         let (mut near, far) = tokio::io::duplex(64 << 10);
         let access = Arc::new(Access::full());
-        let serving = tokio::spawn(answer_all(far, Arc::clone(&context), access));
+        let serving = tokio::spawn(answer_all(
+            far,
+            Arc::clone(&context),
+            access,
+            Arc::default(),
+        ));
         near.write_all(sent.as_bytes()).await.unwrap();
         let begun = tokio::time::Instant::now();
         let mut said = String::new();
