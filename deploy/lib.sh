@@ -102,15 +102,18 @@ build_static() {
 # changed image and Swarm sees it
 image_name() { echo "tidegate/$2:${3:-$(sha256sum "$1" | cut -c1-12)}"; }
 
-# make_images PROGRAMS OUT [TAG]: archives for `docker load` in OUT, their names in OUT/names (proxy, demo)
+# make_images PROGRAMS OUT [TAG]: archives for `docker load` in OUT, their names in OUT/names (proxy,
+# demo, director)
 make_images() {
-  local programs=$1 out=$2 proxy demo
+  local programs=$1 out=$2 proxy demo director
   proxy=$(image_name "$programs/tidegate-proxy" proxy "${3:-}")
   demo=$(image_name "$programs/demo" demo "${3:-}")
+  director=$(image_name "$programs/tidegate-director" director "${3:-}")
   mkdir -p "$out"
   deploy/image.sh "$programs/tidegate-proxy" "$proxy" "$out/proxy.tar" --port 80/tcp --port 443/tcp
   deploy/image.sh "$programs/demo" "$demo" "$out/demo.tar" --port 80/tcp
-  printf '%s\n' "$proxy" "$demo" >"$out/names"
+  deploy/image.sh "$programs/tidegate-director" "$director" "$out/director.tar"
+  printf '%s\n' "$proxy" "$demo" "$director" >"$out/names"
 }
 
 # ---- the Docker engine --------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ pub enum Image {
     Proxy,
     /// `tidegate/demo:latest`.
     Demo,
+    /// `tidegate/director:latest`.
+    Director,
 }
 
 impl Image {
@@ -60,6 +62,7 @@ impl Image {
         let (program, name) = match self {
             Self::Proxy => ("tidegate-proxy", "proxy"),
             Self::Demo => ("demo", "demo"),
+            Self::Director => ("tidegate-director", "director"),
         };
         if let Some(made) = env::var_os("TIDEGATE_IMAGE_DIR") {
             return Ok(Path::new(&made).join(format!("{name}.tar")));

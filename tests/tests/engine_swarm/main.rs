@@ -1,4 +1,4 @@
-//! The proxy on real Swarms: DockerLab's stacks as they are, changes under load,
+//! The proxy and the director on real Swarms: stacks as they are, changes under load,
 //! an engine that goes away.
 //!
 //! Needs root and Docker's programs; run by `./test` with `--ignored`.
@@ -7,6 +7,7 @@
 
 mod away;
 mod changes;
+mod director;
 mod dockerlab;
 mod load;
 mod watch;
