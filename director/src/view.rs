@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::health::{Health, Marks};
 use crate::ipvs::RealEntry;
 use crate::journal::Journal;
-use crate::model::{Counters, KernelName, Scheduling, SyncDaemon, Table, VirtualAddress};
+use crate::model::{Counters, Family, KernelName, Scheduling, SyncDaemon, Table, VirtualAddress};
 use crate::network::Snapshot;
 use crate::plan::Change;
 use crate::receiver::ReceiverState;
@@ -175,9 +175,9 @@ pub type Ask = (Command, oneshot::Sender<Result<String, String>>);
 /// with why it can't be.
 #[derive(Debug)]
 pub enum Order {
-    /// The virtual servers are to be in the kernel: this machine is or will be
-    /// master.
-    Program(oneshot::Sender<Result<(), String>>),
+    /// The virtual servers of a family are to be in the kernel: this machine is
+    /// or will be master of its addresses.
+    Program(Family, oneshot::Sender<Result<(), String>>),
     /// They are to be out of it: this machine is a standby.
-    Withdraw(oneshot::Sender<Result<(), String>>),
+    Withdraw(Family, oneshot::Sender<Result<(), String>>),
 }

@@ -24,8 +24,8 @@ use tidegate_director::health::{Health, NodeHealth, Verdict};
 use tidegate_director::ipvs::{Kernel, Netlink};
 use tidegate_director::journal::Journal;
 use tidegate_director::model::{
-    Forwarding, KernelName, Protocol, RealServer, Scheduling, SyncRole, Table, VirtualAddress,
-    VirtualServer,
+    Family, Forwarding, KernelName, Protocol, RealServer, Scheduling, SyncRole, Table,
+    VirtualAddress, VirtualServer,
 };
 use tidegate_director::network::Snapshot;
 use tidegate_director::network::sysctl::Sysctl;
@@ -157,8 +157,8 @@ impl Bench {
     async fn order(&self, is_serving: bool) {
         let (answer, answered) = oneshot::channel();
         let order = match is_serving {
-            true => Order::Program(answer),
-            false => Order::Withdraw(answer),
+            true => Order::Program(Family::V4, answer),
+            false => Order::Withdraw(Family::V4, answer),
         };
         self.orders.send(order).await.unwrap();
         let patience = Duration::from_secs(20);

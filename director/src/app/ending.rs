@@ -27,10 +27,10 @@ use crate::health::{self, Checking, Watched};
 use crate::network::sysctl::Sysctl;
 use crate::receiver::{self, Receiver};
 use crate::registry::{self, Prober, Registry};
-use crate::view::{Ask, Command, Order};
+use crate::view::{Ask, Command};
 use crate::{election, source};
 
-/// How long the table may take to be taken out.
+/// How long a teardown of the table may take.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
 /// How long the engine may think about one question.
@@ -40,8 +40,6 @@ const ENGINE: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     settings: Arc<Settings>,
     links: crate::network::Links,
-    /// Gone once the last order was given: the table's keeper waits for that.
-    orders: Option<mpsc::Sender<Order>>,
     to_control: mpsc::Sender<Ask>,
     to_election: mpsc::Sender<Ask>,
     election: Option<Part>,
@@ -93,7 +91,6 @@ impl Running {
         let mut running = Self {
             settings: Arc::clone(settings),
             links: ground.links.clone(),
-            orders: Some(wires.orders.clone()),
             to_control: wires.to_control.clone(),
             to_election: wires.to_election.clone(),
             election: None,
@@ -122,11 +119,7 @@ impl Running {
                 journal: wires.observed.journal.clone(),
             };
             running.control = Some(control(settings, table, feeds, outlets));
-            if settings.dry_run {
-                running.serve_dry(wires.orders.clone());
-            } else {
-                running.elect(wires, ends.vrrp, ends.election_asks);
-            }
+            running.elect(wires, ends.vrrp, ends.election_asks);
         }
         running
     }
@@ -239,18 +232,6 @@ impl Running {
         }));
     }
 
-    /// Nobody is elected in a dry run: this machine serves.
-    fn serve_dry(&mut self, orders: mpsc::Sender<Order>) {
-        self.others.push(Part::start(|_| async move {
-            let (done, answer) = oneshot::channel();
-            if orders.send(Order::Program(done)).await.is_ok() {
-                // Why it could not be is in the table's state.
-                let _ = answer.await;
-            }
-            Ok(())
-        }));
-    }
-
     /// Waits for the end, by a signal, an operator or a part that fails, and
     /// brings it about.
     pub(super) async fn until_the_end(
@@ -295,7 +276,10 @@ impl Running {
         if let Some(election) = self.election.take() {
             give_way(election, shutdown).await?;
         }
-        let table = self.clear_table(is_teardown).await;
+        let table = match is_teardown {
+            true => self.clear_table().await,
+            false => Ok(()),
+        };
         // What stays in place needs no farewell.
         if let Some(reporter) = self.reporter.take().filter(|_| !self.stays(is_teardown)) {
             reporter.end().await?;
@@ -329,37 +313,21 @@ impl Running {
         self.settings.receiver.keep && !is_teardown
     }
 
-    /// Takes the virtual servers out of the kernel; a teardown everything of ours.
-    async fn clear_table(&mut self, is_teardown: bool) -> Result<(), String> {
-        let orders = self.orders.take();
-        let Some(orders) = orders.filter(|_| self.control.is_some()) else {
+    /// Takes everything of ours out of the kernel.
+    async fn clear_table(&mut self) -> Result<(), String> {
+        if self.control.is_none() {
             return Ok(());
-        };
+        }
         let (done, answer) = oneshot::channel();
-        let is_sent = if is_teardown {
-            let ask = (Command::Teardown, into_words(done));
-            self.to_control.send(ask).await.is_ok()
-        } else {
-            orders.send(Order::Withdraw(done)).await.is_ok()
-        };
+        let ask = (Command::Teardown, done);
+        if self.to_control.send(ask).await.is_err() {
+            return Err("the table's keeper has ended".to_owned());
+        }
         match timeout(WITHDRAWAL, answer).await {
-            Ok(Ok(done)) => done,
-            _ if is_sent => Err(format!("the table was not cleared within {WITHDRAWAL:?}")),
-            _ => Err("the table's keeper has ended".to_owned()),
+            Ok(Ok(done)) => done.map(drop),
+            _ => Err(format!("the table was not cleared within {WITHDRAWAL:?}")),
         }
     }
-}
-
-/// The same answer without the words of a success.
-fn into_words(done: oneshot::Sender<Result<(), String>>) -> Answer {
-    let (answer, words) = oneshot::channel::<Result<String, String>>();
-    tokio::spawn(async move {
-        if let Ok(words) = words.await {
-            // Whoever asked may be gone.
-            let _ = done.send(words.map(|_| ()));
-        }
-    });
-    answer
 }
 
 /// Ends the election: it gives the addresses away in peace, or at once if the

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::desired::{Desired, Serving};
+use crate::desired::{Desired, Duty, Serving};
 use crate::journal::Journal;
 use crate::model::VirtualAddress;
 use crate::plan::Change;
@@ -19,7 +19,7 @@ const SERVERS: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Causes<'a> {
     pub(super) desired: &'a Desired,
-    pub(super) serving: Serving,
+    pub(super) serving: Duty,
     /// Nothing else was desired than before: somebody changed the table.
     pub(super) is_drift: bool,
     pub(super) is_teardown: bool,
@@ -70,11 +70,11 @@ impl Causes<'_> {
                 self.of_node(real.ip(), matches!(change, Change::RemoveReal(..)))
             }
             _ if address.ip().is_none() => Self::of_private(change),
-            Change::RemoveVirtual(_) if self.serving == Serving::No => {
+            Change::RemoveVirtual(_) if self.serving.of(address.family()) == Serving::No => {
                 "this director is a standby".to_owned()
             }
             Change::RemoveVirtual(_) => "it is not configured, and not registered".to_owned(),
-            Change::AddVirtual(..) if self.serving == Serving::Yes => {
+            Change::AddVirtual(..) if self.serving.of(address.family()) == Serving::Yes => {
                 "this director is to serve it".to_owned()
             }
             _ => "it is configured so".to_owned(),

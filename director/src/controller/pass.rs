@@ -15,7 +15,7 @@ use super::cause::Causes;
 use super::run::{Feeds, Outlets};
 use super::{Reconciler, Report, Tuning};
 use crate::config::Settings;
-use crate::desired::{Desired, Inputs, Serving, desire};
+use crate::desired::{Desired, Duty, Inputs, Serving, desire};
 use crate::health::{Health, Marks};
 use crate::ipvs::{IpvsError, Kernel};
 use crate::model::{Family, Table, VirtualAddress};
@@ -50,7 +50,7 @@ pub(super) struct Control<K> {
     pub(super) health: Arc<Health>,
     pub(super) registered: Arc<Table>,
     pub(super) network: Arc<Snapshot>,
-    pub(super) serving: Serving,
+    pub(super) serving: Duty,
     /// Since when there is a table without an address, and no order.
     pub(super) bare: Option<Instant>,
     pub(super) drained: BTreeSet<IpAddr>,
@@ -88,6 +88,7 @@ impl<K: Kernel> Control<K> {
             true => Serving::Undecided,
             false => Serving::Yes,
         };
+        let serving = Duty::new(&settings, serving);
         // A start before this one may have left them there.
         let drained = out.state.borrow().drained.clone();
         Self {
@@ -362,7 +363,7 @@ impl<K: Kernel> Control<K> {
         let (alarm, trouble) = (self.alarm(), self.trouble());
         let state = &mut self.state;
         state.desired = Arc::clone(&self.table);
-        state.is_serving = self.serving == Serving::Yes && !self.is_torn_down;
+        state.is_serving = self.serving.has(Serving::Yes) && !self.is_torn_down;
         state.drained.clone_from(&self.drained);
         state.standing.clone_from(&self.desired.standing);
         state.alarm = alarm;

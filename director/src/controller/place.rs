@@ -10,7 +10,7 @@ use super::{settle_sync, tuning};
 use crate::config::Settings;
 use crate::desired::Serving;
 use crate::ipvs::{IpvsError, Kernel};
-use crate::model::{KernelName, SyncDaemon, SyncRole};
+use crate::model::{Family, KernelName, SyncDaemon, SyncRole};
 use crate::network::Snapshot;
 
 /// The clients' interface: the configured one, or the one in whose network the
@@ -114,13 +114,17 @@ impl<K: Kernel> Control<K> {
             let mut own = it.addresses.iter();
             !own.any(|own| vips.iter().any(|vip| vip.address == own.address))
         });
-        if self.serving != Serving::Undecided || !is_bare {
+        if !self.serving.has(Serving::Undecided) || !is_bare {
             self.bare = None;
             return;
         }
         let since = *self.bare.get_or_insert(now);
         if now.saturating_duration_since(since) >= ABANDON {
-            self.serving = Serving::No;
+            for family in [Family::V4, Family::V6] {
+                if self.serving.of(family) == Serving::Undecided {
+                    self.serving.set(family, Serving::No);
+                }
+            }
             let cause = "no virtual address is on the clients' interface";
             let journal = &self.out.journal;
             journal.record("table", &"director", "is a standby", cause);
@@ -176,7 +180,7 @@ impl<K: Kernel> Control<K> {
         let Some(tuning) = &mut self.tuning else {
             return Vec::new();
         };
-        let is_standby = self.serving == Serving::No;
+        let is_standby = self.serving.is_standby();
         let (changed, wrong) = tuning::assert(&mut **tuning, interface, is_standby);
         for change in changed {
             let cause = "direct routing and failover need it";
@@ -189,11 +193,12 @@ impl<K: Kernel> Control<K> {
     /// A director without an order and without a virtual address hears of
     /// connections from the first moment: the other one may die in the next.
     fn role(&self) -> Role {
-        match self.serving {
-            Serving::Yes => Role::Active,
-            Serving::No => Role::Standby,
-            Serving::Undecided if self.bare.is_some() => Role::Standby,
-            Serving::Undecided => Role::Unknown,
+        if self.serving.has(Serving::Yes) {
+            Role::Active
+        } else if self.serving.is_standby() || self.bare.is_some() {
+            Role::Standby
+        } else {
+            Role::Unknown
         }
     }
 

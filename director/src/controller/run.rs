@@ -130,11 +130,11 @@ impl<K: Kernel> Hub<K> {
             return self.ends.is_none();
         };
         self.control.follow(&self.feeds);
-        let (is_serving, answer) = match order {
-            Order::Program(answer) => (true, answer),
-            Order::Withdraw(answer) => (false, answer),
+        let (family, is_serving, answer) = match order {
+            Order::Program(family, answer) => (family, true, answer),
+            Order::Withdraw(family, answer) => (family, false, answer),
         };
-        let _ = answer.send(self.control.serve(is_serving).await);
+        let _ = answer.send(self.control.serve(family, is_serving).await);
         self.control.step().await;
         true
     }

@@ -15,9 +15,9 @@ use crate::view::Command;
 const TRIALS: u32 = 3;
 
 impl<K: Kernel> Control<K> {
-    /// Puts the virtual servers into the kernel, or takes them out. The answer
+    /// Puts the virtual servers of a family into the kernel, or takes them out. The answer
     /// is for the election: whether they are in, or out, now.
-    pub(super) async fn serve(&mut self, is_serving: bool) -> Result<(), String> {
+    pub(super) async fn serve(&mut self, family: Family, is_serving: bool) -> Result<(), String> {
         if self.is_torn_down && is_serving {
             return Err("everything was taken out by the operator".to_owned());
         }
@@ -25,12 +25,13 @@ impl<K: Kernel> Control<K> {
             true => (Serving::Yes, "serves the virtual addresses"),
             false => (Serving::No, "is a standby"),
         };
-        if self.serving != serving {
-            self.serving = serving;
+        if self.serving.set(family, serving) {
             let journal = &self.out.journal;
-            journal.record("table", &"director", decision, "by order of the election");
+            journal.record("table", &family, decision, "by order of the election");
         }
-        if !is_serving && let Some(tuning) = &mut self.tuning {
+        if self.serving.is_standby()
+            && let Some(tuning) = &mut self.tuning
+        {
             // What can't be set is said by the next look at all settings.
             let _ = tuning::keep_stranded(&mut **tuning);
         }
@@ -132,7 +133,7 @@ impl<K: Kernel> Control<K> {
     /// The end: what a standby has in the kernel was for its own checks. A table
     /// that serves stays, for the next director to take over.
     pub(super) async fn leave(&mut self) {
-        if self.serving != Serving::No || self.is_torn_down {
+        if !self.serving.is_standby() || self.is_torn_down {
             return;
         }
         self.out.marks.send_replace(std::sync::Arc::default());

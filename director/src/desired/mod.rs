@@ -38,6 +38,55 @@ pub enum Serving {
     No,
 }
 
+/// The same for each family: its addresses have an election of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duty {
+    v4: Serving,
+    v6: Serving,
+}
+
+impl Duty {
+    /// The same for every family that has virtual addresses; of the others there
+    /// is nothing to serve.
+    pub fn new(settings: &Settings, serving: Serving) -> Self {
+        let of = |family| match settings.vips_of(family).next() {
+            Some(_) => serving,
+            None => Serving::No,
+        };
+        Self {
+            v4: of(Family::V4),
+            v6: of(Family::V6),
+        }
+    }
+
+    /// That of one family.
+    pub fn of(self, family: Family) -> Serving {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Changes that of one family; says whether it was another.
+    pub fn set(&mut self, family: Family, serving: Serving) -> bool {
+        let place = match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        std::mem::replace(place, serving) != serving
+    }
+
+    /// Is it this for any family?
+    pub fn has(self, serving: Serving) -> bool {
+        self.v4 == serving || self.v6 == serving
+    }
+
+    /// Is this machine a standby for all that there is?
+    pub fn is_standby(self) -> bool {
+        self.v4 == Serving::No && self.v6 == Serving::No
+    }
+}
+
 /// All that the table is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
@@ -56,7 +105,7 @@ pub struct Inputs<'a> {
     /// Nodes that have connections in the kernel.
     pub busy: &'a BTreeSet<IpAddr>,
     /// Where the virtual servers belong.
-    pub serving: Serving,
+    pub serving: Duty,
     /// This moment.
     pub now: Instant,
 }
@@ -113,22 +162,21 @@ fn is_complete(roster: &Roster) -> bool {
 /// The virtual servers on the virtual addresses.
 fn virtual_servers(inputs: &Inputs<'_>, standing: &BTreeMap<IpAddr, Standing>) -> Table {
     let settings = inputs.settings;
-    match inputs.serving {
-        Serving::No => Table::new(),
-        Serving::Undecided => {
-            let left = inputs.adopted.iter();
-            let ours = left.filter(|(address, _)| is_on_vip(settings, address));
-            ours.map(|(address, it)| (*address, it.clone())).collect()
-        }
-        Serving::Yes => {
-            let places = settings
-                .vips
-                .iter()
-                .flat_map(|vip| settings.ports.iter().map(move |port| (*vip, *port)));
-            let servers = places.map(|(vip, port)| virtual_server(settings, vip, port, standing));
-            servers.collect()
-        }
-    }
+    let left = inputs.adopted.iter();
+    let left = left.filter(|(address, _)| {
+        let is_undecided = inputs.serving.of(address.family()) == Serving::Undecided;
+        is_undecided && is_on_vip(settings, address)
+    });
+    let mut table: Table = left.map(|(address, it)| (*address, it.clone())).collect();
+    let vips = settings.vips.iter();
+    let served = vips.filter(|vip| is_served(inputs, Family::of(vip.address)));
+    let places = served.flat_map(|vip| settings.ports.iter().map(move |port| (*vip, *port)));
+    table.extend(places.map(|(vip, port)| virtual_server(settings, vip, port, standing)));
+    table
+}
+
+fn is_served(inputs: &Inputs<'_>, family: Family) -> bool {
+    inputs.serving.of(family) == Serving::Yes
 }
 
 fn is_on_vip(settings: &Settings, address: &VirtualAddress) -> bool {
@@ -183,7 +231,7 @@ fn scheduling(configured: &Scheduling, family: Family, protocol: Protocol) -> Sc
 /// it is always there. What the operator drains takes nothing new.
 fn register(inputs: &Inputs<'_>) -> Table {
     let wanted = inputs.registered.iter().filter(|(address, _)| {
-        inputs.serving == Serving::Yes || !is_on_vip(inputs.settings, address)
+        is_served(inputs, address.family()) || !is_on_vip(inputs.settings, address)
     });
     let mut table: Table = wanted.map(|(key, it)| (*key, it.clone())).collect();
     let reals = table.values_mut().flat_map(|it| &mut it.real_servers);

@@ -32,7 +32,7 @@ struct Case {
     registered: Table,
     adopted: Table,
     busy: BTreeSet<IpAddr>,
-    serving: Serving,
+    serving: Duty,
     now: Instant,
     last: Desired,
 }
@@ -54,10 +54,14 @@ impl Case {
             registered: Table::new(),
             adopted: Table::new(),
             busy: BTreeSet::new(),
-            serving: Serving::Yes,
+            serving: Duty::new(&settings(flags), Serving::Yes),
             now: Instant::now(),
             last: Desired::default(),
         }
+    }
+
+    fn serves(&mut self, serving: Serving) {
+        self.serving = Duty::new(&self.settings, serving);
     }
 
     fn node(&mut self, address: IpAddr, verdict: Verdict) {
@@ -293,7 +297,7 @@ fn each_family_has_its_own_nodes_and_no_virtual_address_is_one() {
 fn a_standby_holds_private_virtual_servers_only() {
     let mut case = Case::new(USUAL);
     case.node(ip(1), Verdict::Up);
-    case.serving = Serving::No;
+    case.serves(Serving::No);
     let desired = case.next();
     assert_eq!(desired.table.len(), 1);
     let (address, server) = desired.table.first_key_value().unwrap();
@@ -303,8 +307,26 @@ fn a_standby_holds_private_virtual_servers_only() {
     let reals: Vec<_> = server.real_servers.keys().copied().collect();
     assert_eq!(reals, [SocketAddr::new(ip(1), 0)]);
     assert_eq!(desired.standing[&ip(1)].weight, Some(100));
-    case.serving = Serving::Yes;
+    case.serves(Serving::Yes);
     assert_eq!(case.weights(), [(1, 100)]);
+}
+
+/// The families have elections of their own: two directors that each hold one of
+/// them must not have the other's table, or they could send a packet round.
+#[test]
+fn each_family_is_served_by_itself() {
+    let flags = format!("{USUAL} --vip fd00::1/64 --node fd00::11");
+    let mut case = Case::new(&flags);
+    case.node(ip(1), Verdict::Up);
+    case.node("fd00::11".parse().unwrap(), Verdict::Up);
+    case.serving.set(Family::V4, Serving::No);
+    let table = case.next().table;
+    let shown: Vec<_> = table.keys().filter_map(VirtualAddress::ip).collect();
+    assert_eq!(shown, ["fd00::1".parse::<IpAddr>().unwrap()]);
+    assert!(!case.serving.is_standby());
+    case.serving.set(Family::V6, Serving::No);
+    assert!(case.serving.is_standby());
+    assert!(case.next().table.keys().all(|it| it.ip().is_none()));
 }
 
 #[test]
@@ -320,13 +342,13 @@ fn an_undecided_director_keeps_what_was_there() {
     let (private, server) =
         private_server(&case.settings, ip(1), NonZeroU32::new(0x7d1e_0042).unwrap());
     case.adopted = Table::from([(web(), left.clone()), (private, server)]);
-    case.serving = Serving::Undecided;
+    case.serves(Serving::Undecided);
     case.last = Desired::adopt(&case.settings, &case.adopted);
     assert_eq!(case.last.standing[&ip(1)].weight, Some(7));
     let desired = case.next();
     assert_eq!(desired.table[&web()], left);
     assert_eq!(desired.marks[&ip(1)].get(), 0x7d1e_0042);
-    case.serving = Serving::Yes;
+    case.serves(Serving::Yes);
     assert_eq!(case.weights(), [(2, 100)]);
 }
 
@@ -370,7 +392,7 @@ fn what_is_registered_wins_and_follows_the_election_on_virtual_addresses() {
     assert_eq!(case.last.table[&elsewhere], server);
     case.drained.insert(ip(5));
     assert_eq!(case.weights(), [(5, 0)]);
-    case.serving = Serving::No;
+    case.serves(Serving::No);
     let desired = case.next();
     assert!(!desired.table.contains_key(&web()) && desired.table.contains_key(&elsewhere));
 }

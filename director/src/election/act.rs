@@ -76,21 +76,20 @@ impl Shell {
         Ok(())
     }
 
-    /// Puts the services into the kernel.
+    /// Puts the services of a virtual router's family into the kernel.
     pub(super) async fn program(&mut self, key: Key) -> Result<(), String> {
-        self.order(Order::Program).await?;
+        let family = family(key);
+        self.order(|answer| Order::Program(family, answer)).await?;
         self.programmed.insert(key);
         Ok(())
     }
 
-    /// Takes the services out, once no virtual router needs them: those of both
-    /// families are one table.
+    /// Takes them out.
     pub(super) async fn withdraw(&mut self, key: Key) {
         self.programmed.remove(&key);
-        if !self.programmed.is_empty() {
-            return;
-        }
-        if let Err(reason) = self.order(Order::Withdraw).await {
+        let family = family(key);
+        let done = self.order(|answer| Order::Withdraw(family, answer)).await;
+        if let Err(reason) = done {
             self.record(key, "could not take the services out of the kernel", reason);
         }
     }
@@ -302,6 +301,13 @@ impl Shell {
             }
         }
         self.publish();
+    }
+}
+
+fn family(key: Key) -> Family {
+    match key.ipv6 {
+        true => Family::V6,
+        false => Family::V4,
     }
 }
 

@@ -135,8 +135,15 @@ impl Shell {
                 tracing::warn!(reason, "The table was not taken");
             }
         }
-        self.parts.shutdown.reached(Stage::Draining).await;
-        Ok(())
+        loop {
+            tokio::select! {
+                () = self.parts.shutdown.reached(Stage::Draining) => return Ok(()),
+                (_, answer) = next_ask(&mut self.parts.asks) => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(Err("in a dry run there is no election".to_owned()));
+                }
+            }
+        }
     }
 
     async fn wait(&mut self) -> Woken {

@@ -208,8 +208,8 @@ async fn take_part() {
 async fn answer(mut orders: mpsc::Receiver<Order>, refusal: watch::Receiver<bool>) {
     while let Some(order) = orders.recv().await {
         let (what, answer) = match order {
-            Order::Program(answer) => ("program", answer),
-            Order::Withdraw(answer) => ("withdraw", answer),
+            Order::Program(_, answer) => ("program", answer),
+            Order::Withdraw(_, answer) => ("withdraw", answer),
         };
         say(format_args!("order {what}"));
         let refuses = *refusal.borrow() && what == "program";

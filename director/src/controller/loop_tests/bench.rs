@@ -16,7 +16,7 @@ use crate::desired::tests::settings;
 use crate::health::{Health, Marks, NodeHealth, Verdict};
 use crate::ipvs::{Memory, Operation};
 use crate::journal::Journal;
-use crate::model::{Forwarding, Protocol, RealServer, SyncRole};
+use crate::model::{Family, Forwarding, Protocol, RealServer, SyncRole};
 use crate::network::{Interface, InterfaceAddress, Snapshot};
 use crate::source::{Node, Origin, Roster, Sighting, SourceState, Stance};
 use crate::view::{Ask, Command, ControlState, Order};
@@ -203,8 +203,8 @@ impl Bench {
     pub(super) async fn order(&self, is_serving: bool) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         let order = match is_serving {
-            true => Order::Program(answer),
-            false => Order::Withdraw(answer),
+            true => Order::Program(Family::V4, answer),
+            false => Order::Withdraw(Family::V4, answer),
         };
         let orders = self.orders.as_ref().unwrap();
         orders.send(order).await.unwrap();
