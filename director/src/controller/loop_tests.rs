@@ -339,7 +339,7 @@ async fn a_teardown_takes_out_all_of_ours_and_nothing_else() {
     kernel.add_virtual(foreign, &rr).await.unwrap();
     let bench = Bench::serving(kernel).await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.knobs.0.lock().unwrap().len(), 7);
+    assert_eq!(bench.knobs.0.lock().unwrap().len(), 9);
     assert_eq!(bench.kernel.sync_daemons().await.unwrap().len(), 2);
     bench.ask(Command::Teardown).await.unwrap();
     sleep(Duration::from_secs(5)).await;

@@ -57,7 +57,10 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         pass(millis(1500));
         all.gaps.push(Attempt::gap(&probe.stop().unwrap()));
         all.alive.push(flows.survivors(Instant::now(), LONG));
+        drop(flows);
         all.returns.push(back(lab, master));
+        let last = (all.gaps.last(), all.alive.last(), all.returns.last());
+        println!("d{} was cut off: {last:?}", master + 1);
     }
     figures.add(
         "director cut off: gap, median (longest)",
@@ -93,7 +96,7 @@ fn back(lab: &Lab, number: usize) -> Duration {
     let probe = Probe::start(&lab.client, VIP);
     pass(millis(500));
     lab.heal(&lab.directors[number]).unwrap();
-    pass(millis(5000));
+    pass(millis(3000));
     lab.settle_anyhow().unwrap();
     let is_good = || {
         let attempts = probe.so_far();
