@@ -11,7 +11,8 @@ use crate::network::sysctl::Sysctl;
 /// connection (after a takeover); connections of a removed real server end; a
 /// client that uses a port again is scheduled anew; standbys hear of each
 /// connection when it is established, at each change of its state, and every
-/// 10 s while it is used, so that one which comes later knows it too; a standby asks through its own table too.
+/// 10 s while it is used, so that one which comes later knows it too; a standby
+/// asks through its own table too.
 const VS: [(&str, &str); 8] = [
     ("sloppy_tcp", "1"),
     ("expire_nodest_conn", "1"),

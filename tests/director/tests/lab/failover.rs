@@ -59,13 +59,12 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         all.alive.push(flows.survivors(Instant::now(), LONG));
         drop(flows);
         all.returns.push(back(lab, master));
-        let last = (all.gaps.last(), all.alive.last(), all.returns.last());
-        println!("d{} was cut off: {last:?}", master + 1);
     }
     figures.add(
         "director cut off: gap, median (longest)",
         Figures::spread(&all.gaps),
     );
+    figures.add("director cut off: gaps in ms", distribution(&all.gaps));
     let alive = format!("{:?} of {FLOWS}", all.alive);
     figures.add("director cut off: flows that go on", alive);
     figures.add(
@@ -73,6 +72,13 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         Figures::spread(&all.returns),
     );
     all
+}
+
+/// All of them, the shortest first.
+fn distribution(gaps: &[Duration]) -> String {
+    let mut gaps: Vec<_> = gaps.iter().map(Duration::as_millis).collect();
+    gaps.sort_unstable();
+    gaps.iter().map(|it| format!("{it} ")).collect()
 }
 
 /// What the client and the directors know, when it is not as expected.
