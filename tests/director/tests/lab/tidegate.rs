@@ -65,7 +65,7 @@ fn is_cut_off() {
 #[ignore = "needs root on a kernel with IPVS: tests/kernel"]
 fn is_cut_off_tuned() {
     let lab = Lab::up(BOTH, Pace::Tuned).unwrap();
-    let runs = failover::cut_off(&lab, 5, &Figures::of("tidegate, tuned"));
+    let runs = failover::cut_off(&lab, 3, &Figures::of("tidegate, tuned"));
     assert_failover(&runs, millis(500));
 }
 
