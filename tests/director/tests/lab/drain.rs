@@ -73,14 +73,15 @@ pub(crate) fn dies(lab: &Lab, figures: &Figures) -> usize {
     pass(millis(4000));
     let attempts = reused.stop().unwrap();
     let after = attempts.iter().filter(|it| it.at > out).count();
-    for attempt in attempts.iter().filter(|it| it.at > out && !it.is_good()) {
-        println!("{:?} after: {attempt:?}", attempt.at - out);
-    }
     let failed = failed(&attempts, Some(out));
     figures.add(
         "node dead, ports reused: failed once it is out",
         format!("{failed} of {after}"),
     );
+    let bad = attempts.iter().find(|it| it.at > out && !it.is_good());
+    if let Some(bad) = bad {
+        figures.add("node dead, ports reused: the first", format!("{bad:?}"));
+    }
     failed
 }
 

@@ -57,12 +57,14 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         pass(millis(1500));
         all.gaps.push(Attempt::gap(&probe.stop().unwrap()));
         all.alive.push(flows.survivors(Instant::now(), LONG));
+        drop(flows);
         all.returns.push(back(lab, master));
     }
     figures.add(
         "director cut off: gap, median (longest)",
         Figures::spread(&all.gaps),
     );
+    figures.add("director cut off: gaps in ms", distribution(&all.gaps));
     let alive = format!("{:?} of {FLOWS}", all.alive);
     figures.add("director cut off: flows that go on", alive);
     figures.add(
@@ -70,6 +72,13 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         Figures::spread(&all.returns),
     );
     all
+}
+
+/// All of them, the shortest first.
+fn distribution(gaps: &[Duration]) -> String {
+    let mut gaps: Vec<_> = gaps.iter().map(Duration::as_millis).collect();
+    gaps.sort_unstable();
+    gaps.iter().map(|it| format!("{it} ")).collect()
 }
 
 /// What the client and the directors know, when it is not as expected.
@@ -93,7 +102,7 @@ fn back(lab: &Lab, number: usize) -> Duration {
     let probe = Probe::start(&lab.client, VIP);
     pass(millis(500));
     lab.heal(&lab.directors[number]).unwrap();
-    pass(millis(5000));
+    pass(millis(3000));
     lab.settle_anyhow().unwrap();
     let is_good = || {
         let attempts = probe.so_far();

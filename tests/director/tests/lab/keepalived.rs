@@ -31,14 +31,14 @@ fn loses_a_node_tuned() {
 #[ignore = "needs root on a kernel with IPVS: tests/kernel"]
 fn is_cut_off() {
     let lab = Lab::up(BOTH, Pace::Default).unwrap();
-    failover::cut_off(&lab, 3, &Figures::of("keepalived"));
+    failover::cut_off(&lab, 2, &Figures::of("keepalived"));
 }
 
 #[test]
 #[ignore = "needs root on a kernel with IPVS: tests/kernel"]
 fn is_cut_off_tuned() {
     let lab = Lab::up(BOTH, Pace::Tuned).unwrap();
-    failover::cut_off(&lab, 3, &Figures::of("keepalived, tuned"));
+    failover::cut_off(&lab, 1, &Figures::of("keepalived, tuned"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use director_lab::{Figures, Lab, Make, Pace, Probe, VIP, kernel};
+use director_lab::{Figures, Flows, Lab, Load, Make, Pace, Probe, VIP, kernel};
 
 use crate::{drain, failover, millis, nodes, pass, secs, traffic};
 
@@ -33,6 +33,20 @@ fn loses_a_node_tuned() {
     assert!(loss.back <= millis(1000) && loss.used <= millis(2000));
 }
 
+/// Connections that nobody has told to end, and five times as many new ones.
+#[test]
+#[ignore = "needs root on a kernel with IPVS: tests/kernel"]
+fn loses_a_node_under_load() {
+    let lab = Lab::up(BOTH, Pace::Default).unwrap();
+    let flows = Flows::start(&lab.client, VIP, 100).unwrap();
+    let load = Probe::with(&lab.client, VIP, millis(5), Load::Fresh);
+    let loss = nodes::power_off(&lab, &Figures::of("tidegate, under load"));
+    load.stop().unwrap();
+    drop(flows);
+    assert!(loss.out <= millis(1000) && loss.failing <= millis(1000));
+    assert!(loss.back <= millis(1000) && loss.used <= millis(2000));
+}
+
 fn assert_failover(runs: &failover::Runs, gap: Duration) {
     assert!(runs.worst_gap() < gap, "{:?}", runs.gaps);
     assert!(runs.fewest() >= 198, "{:?}", runs.alive);
@@ -51,7 +65,7 @@ fn is_cut_off() {
 #[ignore = "needs root on a kernel with IPVS: tests/kernel"]
 fn is_cut_off_tuned() {
     let lab = Lab::up(BOTH, Pace::Tuned).unwrap();
-    let runs = failover::cut_off(&lab, 5, &Figures::of("tidegate, tuned"));
+    let runs = failover::cut_off(&lab, 3, &Figures::of("tidegate, tuned"));
     assert_failover(&runs, millis(500));
 }
 
