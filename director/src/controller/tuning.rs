@@ -11,7 +11,7 @@ use crate::network::sysctl::Sysctl;
 /// connection (after a takeover); a client that uses a port again is scheduled
 /// anew; standbys hear of each connection by its first packet; a standby asks
 /// through its own table too. When memory runs short, as under a flood of SYNs,
-/// the kernel forgets half-open connections, some every second.
+/// the kernel forgets connections of few packets, some every second.
 const VS: [(&str, &str); 8] = [
     ("sloppy_tcp", "1"),
     ("expire_quiescent_template", "1"),
