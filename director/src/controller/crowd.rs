@@ -1,7 +1,7 @@
 //! Connections that are too many: a flood of SYNs, or too small a machine.
 //!
-//! Owns the alarm's bound and words. The kernel itself forgets half-open
-//! connections when its memory is short (`drop_entry`, in `tuning`); here it is
+//! Owns the alarm's bound and words. The kernel itself forgets connections of
+//! few packets when its memory is short (`drop_entry`, in `tuning`); here it is
 //! only said. The loop asks when it looks at what is beside the table.
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use crate::network::sysctl::Sysctl;
 
 /// The settings under `net/ipv4/vs`. A first packet that is no SYN makes a
 /// connection (after a takeover); a client that uses a port again is scheduled
+/// connection (after a takeover); a client that uses a port again is scheduled
 /// anew; standbys hear of each connection when it is established, at each change
 /// of its state, and every 10 s while it is used, so that one which comes later
 /// knows it too; a standby asks through its own table too. When memory runs
