@@ -3,6 +3,8 @@
 //!
 //! Needs root and Docker's programs; run by `./test` with `--ignored`.
 
+#![expect(clippy::unwrap_used, reason = "tests: what fails, fails them")]
+
 use std::time::Duration;
 
 use scenarios::eventually_blocking;

@@ -150,6 +150,31 @@ fn health(ago: &impl Fn(u64) -> Instant) -> Health {
     }
 }
 
+/// What the kernel holds.
+fn actual() -> ActualServer {
+    let counters = |connections| Counters {
+        connections,
+        incoming_bytes: 40 * connections,
+        connection_rate: 7,
+        ..Counters::default()
+    };
+    let entry = |last, active| RealEntry {
+        address: (node(last), 443).into(),
+        server: RealServer::new(Forwarding::DirectRouting, 100),
+        load: Load {
+            active,
+            inactive: 5,
+            persistent: 0,
+        },
+        counters: counters(500),
+    };
+    ActualServer {
+        scheduling: Scheduling::by(KernelName::new("wlc").unwrap()),
+        counters: counters(1000),
+        real_servers: vec![entry(12, 3), entry(11, 40)],
+    }
+}
+
 fn control(ago: &impl Fn(u64) -> Instant) -> ControlState {
     let name = |text| KernelName::new(text).unwrap();
     let https = VirtualAddress::socket(Protocol::Tcp, (VIP.parse::<IpAddr>().unwrap(), 443).into());
@@ -163,27 +188,7 @@ fn control(ago: &impl Fn(u64) -> Instant) -> ControlState {
     wanted.real_servers.insert((node(12), 443).into(), real(0));
     let mut check = VirtualServer::new(Scheduling::by(name("rr")));
     check.real_servers.insert((node(11), 0).into(), real(1));
-    let counters = |connections| Counters {
-        connections,
-        incoming_bytes: 40 * connections,
-        connection_rate: 7,
-        ..Counters::default()
-    };
-    let entry = |last, active| RealEntry {
-        address: (node(last), 443).into(),
-        server: real(100),
-        load: Load {
-            active,
-            inactive: 5,
-            persistent: 0,
-        },
-        counters: counters(500),
-    };
-    let actual = ActualServer {
-        scheduling: Scheduling::by(name("wlc")),
-        counters: counters(1000),
-        real_servers: vec![entry(12, 3), entry(11, 40)],
-    };
+    let actual = actual();
     let standing = |weight, why: &str| Standing {
         weight: Some(weight),
         why: why.to_owned(),
