@@ -61,3 +61,31 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tidegate_shared::report::Chain;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_says_once_what_it_is_and_has_its_code() {
+        let failures = [
+            (Failure::Ipvs(IpvsError::Absent), 4),
+            (Failure::Capability("CAP_NET_RAW".to_owned()), 5),
+            (
+                Failure::Interface(ChoiceError::None(Ipv4Addr::LOCALHOST.into())),
+                6,
+            ),
+            (Failure::Api(ApiError::SocketInUse("/run/d.sock".into())), 7),
+            (Failure::Api(ApiError::NotASocket("/run/d.sock".into())), 1),
+            (Failure::Hasty, 1),
+        ];
+        for (failure, code) in failures {
+            assert_eq!(failure.exit_code(), code, "{failure}");
+            assert_eq!(Chain(&failure).to_string(), failure.to_string());
+        }
+    }
+}
