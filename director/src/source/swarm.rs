@@ -128,7 +128,19 @@ impl Known {
         };
         let before = std::mem::replace(&mut self.present, present);
         for (address, seen) in before {
-            if !self.present.contains_key(&address) {
+            if self.present.contains_key(&address) {
+                continue;
+            }
+            // The Swarm ends the tasks of a node it lost, and knows nothing of them.
+            if let Some(because) = lost(swarm, address) {
+                let stance = Stance::Down;
+                let seen = Seen {
+                    stance,
+                    because,
+                    ..seen
+                };
+                self.present.insert(address, seen);
+            } else {
                 self.lingering.insert(address, (seen, now + LINGER));
             }
         }
@@ -223,6 +235,17 @@ fn usable(node: &Node, vips: &[Vip]) -> Result<IpAddr, String> {
     match refusal(address, vips) {
         None => Ok(address),
         Some(why) => Err(format!("the address {address} of node {name} {why}")),
+    }
+}
+
+/// Why the Swarm can't speak for the node at this address any more, if so.
+fn lost(swarm: &Swarm, address: IpAddr) -> Option<&'static str> {
+    let mut nodes = swarm.nodes.iter();
+    let node = nodes.find(|it| it.address.map(|it| it.to_canonical()) == Some(address))?;
+    match node.state {
+        NodeState::Down => Some("the Swarm's managers hold the node for down"),
+        NodeState::Disconnected => Some("the node lost the Swarm's managers"),
+        _ => None,
     }
 }
 

@@ -99,6 +99,7 @@ fn directors_follow_the_swarm() {
     settle(&lab, &[1, 2, 3], ["ready"; 3]);
 
     lab.kill(3).unwrap();
+    // The Swarm ends the tasks of a node it lost: still no more than a hint.
     settle(&lab, &[1, 2], ["ready", "ready", "down"]);
     lab.restart(3).unwrap();
     settle(&lab, &[1, 2, 3], ["ready"; 3]);

@@ -225,3 +225,27 @@ async fn a_service_that_is_missing_changes_nothing() {
     let missing = scene.until(|it| it.state.error.is_some()).await;
     assert_eq!(stance(&missing, 1), Some(Stance::Ready));
 }
+
+#[test]
+fn a_lost_node_is_not_forgotten_because_its_tasks_were_given_up() {
+    let vips: [Vip; 1] = ["192.0.2.10/24".parse().unwrap()];
+    let mut known = Known::default();
+    let mut swarm = swarm();
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let now = Instant::now();
+    known.note(&swarm, "edge_proxy", &vips, now);
+    swarm.nodes[0].state = NodeState::Down;
+    swarm.tasks.remove(0);
+    for _ in 0..2 {
+        known.note(&swarm, "edge_proxy", &vips, now);
+        assert_eq!(known.present[&address].stance, Stance::Down);
+        assert!(known.lingering.is_empty());
+    }
+    swarm.nodes[0].state = NodeState::Ready;
+    known.note(&swarm, "edge_proxy", &vips, now);
+    assert!(
+        !known.present.contains_key(&address),
+        "it is back without the service"
+    );
+    assert!(known.lingering.contains_key(&address));
+}
