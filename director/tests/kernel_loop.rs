@@ -339,19 +339,31 @@ async fn a_large_table_in_a_real_kernel() {
         start.elapsed()
     );
     assert!(report.is_settled);
-    let part = usize::from(servers / 20);
-    for what in ["the first look reads all", "an idle pass", "an idle pass"] {
-        let start = Instant::now();
-        let wrong = reconciler.look(&table, part).await.unwrap();
-        println!("{size}: {what}: {:?}", start.elapsed());
-        assert!(wrong.is_empty());
+    // As the loop does it: nine passes see all of it.
+    let part = usize::from(servers.div_ceil(100));
+    for _ in 0..9 {
+        reconciler.look(&table, part).await.unwrap();
     }
+    let mut longest = Duration::ZERO;
+    for _ in 0..18 {
+        let start = Instant::now();
+        assert!(reconciler.look(&table, part).await.unwrap().is_empty());
+        longest = longest.max(start.elapsed());
+    }
+    println!("{size}: an idle pass, 10 of them a second: {longest:?} at most");
     ipvsadm(&format!(
         "-e -t 127.9.0.1:{servers} -r 127.0.0.1:{servers} -g -w 9"
     ));
-    let start = Instant::now();
-    let wrong = reconciler.look(&table, part).await.unwrap();
-    println!("{size}: a look that finds one edit: {:?}", start.elapsed());
+    let mut passes = 0;
+    let wrong = loop {
+        passes += 1;
+        assert!(passes <= 9, "an edit is not seen");
+        let wrong = reconciler.look(&table, part).await.unwrap();
+        if !wrong.is_empty() {
+            break wrong;
+        }
+    };
+    println!("{size}: an edit is seen by pass {passes}");
     let edited: Vec<_> = wrong.iter().map(ToString::to_string).collect();
     assert_eq!(edited, [format!("tcp 127.9.0.1:{servers}")]);
     let start = Instant::now();
@@ -361,10 +373,6 @@ async fn a_large_table_in_a_real_kernel() {
         .unwrap();
     println!("{size}: its repair: {:?}", start.elapsed());
     assert_eq!(report.changes.len(), 1);
-    let start = Instant::now();
-    let glance = reconciler.kernel().glance().await.unwrap();
-    println!("{size}: a glance: {:?}", start.elapsed());
-    assert_eq!(glance.len(), usize::from(servers));
     let start = Instant::now();
     let _all = reconciler.kernel().virtual_servers().await.unwrap();
     println!("{size}: the list of virtual servers: {:?}", start.elapsed());

@@ -8,6 +8,7 @@
 
 mod error;
 mod glance;
+mod listing;
 mod memory;
 mod netlink;
 pub mod scheduler;
@@ -85,9 +86,10 @@ pub trait Kernel: Send + Sync {
         address: VirtualAddress,
     ) -> impl Future<Output = Result<Vec<RealEntry>, IpvsError>> + Send;
 
-    /// A fingerprint of each virtual server, much cheaper than to read all of
-    /// them. Nothing, where there is no such thing.
-    fn glance(&self) -> impl Future<Output = Option<Glance>> + Send {
+    /// Fingerprints of the next virtual servers in turn, much cheaper than to
+    /// read them: of all within `pieces` calls, and a few more when the table
+    /// has grown. Nothing, where there is no such thing.
+    fn glance(&self, _pieces: usize) -> impl Future<Output = Option<Glance>> + Send {
         std::future::ready(None)
     }
 

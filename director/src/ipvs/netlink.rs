@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use neli::consts::nl::NlmF;
@@ -18,7 +18,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::errno;
-use super::glance::{self, Glance};
+use super::glance::Glance;
+use super::listing::Listing;
 use super::socket::{Content, Requests, Socket};
 use super::wire::{self, Command, Request, WireError};
 use super::{Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
@@ -34,15 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// 80 KiB of the 208 KiB that a socket may hold.
 const TOGETHER: usize = 64;
 
-/// The kernel's listing of the whole table of this network namespace.
-const LISTING: &str = "/proc/thread-self/net/ip_vs";
-
-/// The longest listing that is looked at: of some hundred thousand real servers.
-const LONGEST: u64 = 64 << 20;
-
 /// IPVS of the network namespace that the process is in.
 pub struct Netlink {
     session: Mutex<Option<Session>>,
+    listing: Arc<std::sync::Mutex<Listing>>,
     patience: Duration,
 }
 
@@ -72,6 +68,7 @@ impl Netlink {
     pub fn unconnected() -> Self {
         Self {
             session: Mutex::new(None),
+            listing: Arc::default(),
             patience: PATIENCE,
         }
     }
@@ -388,13 +385,11 @@ impl Kernel for Netlink {
         self.ask(operation, request, NlmF::DUMP, decode).await
     }
 
-    async fn glance(&self) -> Option<Glance> {
-        let reading = tokio::task::spawn_blocking(|| {
-            let mut listing = Vec::new();
-            let file = File::open(LISTING).ok()?;
-            file.take(LONGEST).read_to_end(&mut listing).ok()?;
-            let is_whole = u64::try_from(listing.len()).ok()? < LONGEST;
-            is_whole.then(|| glance::read(&String::from_utf8_lossy(&listing)))
+    async fn glance(&self, pieces: usize) -> Option<Glance> {
+        let listing = Arc::clone(&self.listing);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut listing = listing.lock().unwrap_or_else(PoisonError::into_inner);
+            listing.next(pieces)
         });
         reading.await.ok().flatten()
     }
