@@ -308,6 +308,26 @@ async fn settings_and_roles(bench: &mut Bench) {
     until("127.0.0.1:80=100 127.0.0.2:80=100").await;
 }
 
+fn vip() -> IpAddr {
+    [127, 9, 0, 1].into()
+}
+
+fn large_table(vip: IpAddr, servers: u16, reals: u8) -> Table {
+    let real = RealServer::new(Forwarding::DirectRouting, 1);
+    let wlc = Scheduling::by(KernelName::new("wlc").unwrap());
+    let servers = (1..=servers).map(|port| {
+        let address = VirtualAddress::socket(Protocol::Tcp, (vip, port).into());
+        let server = VirtualServer {
+            real_servers: (1..=reals)
+                .map(|it| ((ip(it), port).into(), real))
+                .collect(),
+            ..VirtualServer::new(wlc.clone())
+        };
+        (address, server)
+    });
+    servers.collect()
+}
+
 /// Prints what a large table takes; `MANY=1000x50` for another size.
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN and a kernel with IPVS: tests/kernel"]
@@ -315,22 +335,9 @@ async fn a_large_table_in_a_real_kernel() {
     let size = std::env::var("MANY").unwrap_or_else(|_| "300x10".to_owned());
     let (servers, reals) = size.split_once('x').unwrap();
     let (servers, reals): (u16, u8) = (servers.parse().unwrap(), reals.parse().unwrap());
-    let real = RealServer::new(Forwarding::DirectRouting, 1);
-    let wlc = Scheduling::by(KernelName::new("wlc").unwrap());
-    let vip: IpAddr = [127, 9, 0, 1].into();
-    let table: Table = (1..=servers)
-        .map(|port| {
-            let address = VirtualAddress::socket(Protocol::Tcp, (vip, port).into());
-            let server = VirtualServer {
-                real_servers: (1..=reals)
-                    .map(|it| ((ip(it), port).into(), real))
-                    .collect(),
-                ..VirtualServer::new(wlc.clone())
-            };
-            (address, server)
-        })
-        .collect();
-    let mut reconciler = Reconciler::new(Netlink::connect().await.unwrap(), Ownership::new([vip]));
+    let table = large_table(vip(), servers, reals);
+    let mut reconciler =
+        Reconciler::new(Netlink::connect().await.unwrap(), Ownership::new([vip()]));
     let start = Instant::now();
     let report = reconciler.reconcile(&table).await.unwrap();
     println!(
