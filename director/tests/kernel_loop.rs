@@ -308,6 +308,26 @@ async fn settings_and_roles(bench: &mut Bench) {
     until("127.0.0.1:80=100 127.0.0.2:80=100").await;
 }
 
+fn vip() -> IpAddr {
+    [127, 9, 0, 1].into()
+}
+
+fn large_table(vip: IpAddr, servers: u16, reals: u8) -> Table {
+    let real = RealServer::new(Forwarding::DirectRouting, 1);
+    let wlc = Scheduling::by(KernelName::new("wlc").unwrap());
+    let servers = (1..=servers).map(|port| {
+        let address = VirtualAddress::socket(Protocol::Tcp, (vip, port).into());
+        let server = VirtualServer {
+            real_servers: (1..=reals)
+                .map(|it| ((ip(it), port).into(), real))
+                .collect(),
+            ..VirtualServer::new(wlc.clone())
+        };
+        (address, server)
+    });
+    servers.collect()
+}
+
 /// Prints what a large table takes; `MANY=1000x50` for another size.
 #[tokio::test]
 #[ignore = "needs CAP_NET_ADMIN and a kernel with IPVS: tests/kernel"]
@@ -315,22 +335,9 @@ async fn a_large_table_in_a_real_kernel() {
     let size = std::env::var("MANY").unwrap_or_else(|_| "300x10".to_owned());
     let (servers, reals) = size.split_once('x').unwrap();
     let (servers, reals): (u16, u8) = (servers.parse().unwrap(), reals.parse().unwrap());
-    let real = RealServer::new(Forwarding::DirectRouting, 1);
-    let wlc = Scheduling::by(KernelName::new("wlc").unwrap());
-    let vip: IpAddr = [127, 9, 0, 1].into();
-    let table: Table = (1..=servers)
-        .map(|port| {
-            let address = VirtualAddress::socket(Protocol::Tcp, (vip, port).into());
-            let server = VirtualServer {
-                real_servers: (1..=reals)
-                    .map(|it| ((ip(it), port).into(), real))
-                    .collect(),
-                ..VirtualServer::new(wlc.clone())
-            };
-            (address, server)
-        })
-        .collect();
-    let mut reconciler = Reconciler::new(Netlink::connect().await.unwrap(), Ownership::new([vip]));
+    let table = large_table(vip(), servers, reals);
+    let mut reconciler =
+        Reconciler::new(Netlink::connect().await.unwrap(), Ownership::new([vip()]));
     let start = Instant::now();
     let report = reconciler.reconcile(&table).await.unwrap();
     println!(
@@ -339,19 +346,31 @@ async fn a_large_table_in_a_real_kernel() {
         start.elapsed()
     );
     assert!(report.is_settled);
-    let part = usize::from(servers / 20);
-    for what in ["the first look reads all", "an idle pass", "an idle pass"] {
-        let start = Instant::now();
-        let wrong = reconciler.look(&table, part).await.unwrap();
-        println!("{size}: {what}: {:?}", start.elapsed());
-        assert!(wrong.is_empty());
+    // As the loop does it: nine passes see all of it.
+    let part = usize::from(servers.div_ceil(100));
+    for _ in 0..9 {
+        reconciler.look(&table, part).await.unwrap();
     }
+    let mut longest = Duration::ZERO;
+    for _ in 0..18 {
+        let start = Instant::now();
+        assert!(reconciler.look(&table, part).await.unwrap().is_empty());
+        longest = longest.max(start.elapsed());
+    }
+    println!("{size}: an idle pass, 10 of them a second: {longest:?} at most");
     ipvsadm(&format!(
         "-e -t 127.9.0.1:{servers} -r 127.0.0.1:{servers} -g -w 9"
     ));
-    let start = Instant::now();
-    let wrong = reconciler.look(&table, part).await.unwrap();
-    println!("{size}: a look that finds one edit: {:?}", start.elapsed());
+    let mut passes = 0;
+    let wrong = loop {
+        passes += 1;
+        assert!(passes <= 9, "an edit is not seen");
+        let wrong = reconciler.look(&table, part).await.unwrap();
+        if !wrong.is_empty() {
+            break wrong;
+        }
+    };
+    println!("{size}: an edit is seen by pass {passes}");
     let edited: Vec<_> = wrong.iter().map(ToString::to_string).collect();
     assert_eq!(edited, [format!("tcp 127.9.0.1:{servers}")]);
     let start = Instant::now();
@@ -361,10 +380,6 @@ async fn a_large_table_in_a_real_kernel() {
         .unwrap();
     println!("{size}: its repair: {:?}", start.elapsed());
     assert_eq!(report.changes.len(), 1);
-    let start = Instant::now();
-    let glance = reconciler.kernel().glance().await.unwrap();
-    println!("{size}: a glance: {:?}", start.elapsed());
-    assert_eq!(glance.len(), usize::from(servers));
     let start = Instant::now();
     let _all = reconciler.kernel().virtual_servers().await.unwrap();
     println!("{size}: the list of virtual servers: {:?}", start.elapsed());

@@ -1,10 +1,12 @@
-//! Makes planned changes, one by one.
+//! Makes planned changes, as many together as the order allows.
 //!
 //! The plan was made from a list that may have been torn or outdated. So what
 //! is there already is set instead of added, what is gone already is removed,
 //! and what is missing is added. And the order of the plan protects virtual
 //! servers only as long as its changes succeed: once one fails, what would
 //! leave a virtual server without real servers is held back.
+
+use std::collections::BTreeSet;
 
 use super::{Failure, Report};
 use crate::ipvs::{IpvsError, Kernel, Refusal};
@@ -19,28 +21,81 @@ pub(super) async fn all(
     changes: Vec<Change>,
     report: &mut Report,
 ) -> Result<(), IpvsError> {
-    for change in changes {
-        if is_held_back(&change, desired, &table) {
-            tracing::debug!(%change, "held back a change because another one failed");
-            let error = None;
-            report.failures.push(Failure { change, error });
-            continue;
+    let mut changes = changes.into_iter().peekable();
+    let mut batch = Vec::new();
+    while changes.peek().is_some() {
+        let (mut touched, mut is_taking) = (BTreeSet::new(), None);
+        while let Some(change) = changes.next_if(|it| {
+            let takes = takes(it, &table);
+            // What takes is judged by the table, so that is up to date by then.
+            *is_taking.get_or_insert(takes) == takes && (!takes || touched.insert(it.address()))
+        }) {
+            if is_taking == Some(true) && is_held_back(&change, desired, &table) {
+                hold_back(change, report);
+            } else {
+                batch.push(change);
+            }
         }
-        match make(kernel, &change, &table).await {
-            Ok(()) => {
-                tracing::debug!(%change, "changed the kernel's table");
-                change.carry_out(&mut table);
-                report.changes.push(change);
-            }
-            Err(error) if error.is_general() => return Err(error),
-            Err(error) => {
-                tracing::debug!(%change, %error, "could not change the kernel's table");
-                let error = Some(error);
-                report.failures.push(Failure { change, error });
-            }
+        let answers = kernel.change_all(&batch).await;
+        for (change, answer) in batch.drain(..).zip(answers) {
+            settle(kernel, desired, &mut table, change, answer, report).await?;
         }
     }
     Ok(())
+}
+
+/// Is there less to be had of the table after this change?
+fn takes(change: &Change, table: &Table) -> bool {
+    match change {
+        Change::AddVirtual(..) | Change::SetVirtual(..) | Change::AddReal(..) => false,
+        Change::SetReal(address, real, wanted) => {
+            let server = table.get(address);
+            let present = server.and_then(|it| it.real_servers.get(real));
+            wanted.weight == 0 || present.is_some_and(|it| wanted.weight < it.weight)
+        }
+        Change::RemoveReal(..) | Change::RemoveVirtual(_) => true,
+    }
+}
+
+/// Notes what became of a change; one that failed because the list was wrong is
+/// made in another way.
+async fn settle(
+    kernel: &impl Kernel,
+    desired: &Table,
+    table: &mut Table,
+    change: Change,
+    answer: Result<(), IpvsError>,
+    report: &mut Report,
+) -> Result<(), IpvsError> {
+    let outcome = match answer {
+        Err(error) if error.is_general() => return Err(error),
+        Err(_) if is_held_back(&change, desired, table) => {
+            hold_back(change, report);
+            return Ok(());
+        }
+        Err(error) => mend(kernel, &change, error, table).await,
+        Ok(()) => Ok(()),
+    };
+    match outcome {
+        Ok(()) => {
+            tracing::debug!(%change, "changed the kernel's table");
+            change.carry_out(table);
+            report.changes.push(change);
+        }
+        Err(error) if error.is_general() => return Err(error),
+        Err(error) => {
+            tracing::debug!(%change, %error, "could not change the kernel's table");
+            let error = Some(error);
+            report.failures.push(Failure { change, error });
+        }
+    }
+    Ok(())
+}
+
+fn hold_back(change: Change, report: &mut Report) {
+    tracing::debug!(%change, "held back a change because another one failed");
+    let error = None;
+    report.failures.push(Failure { change, error });
 }
 
 /// After a failure: would the change leave a virtual server without real
@@ -56,11 +111,13 @@ fn is_held_back(change: &Change, desired: &Table, table: &Table) -> bool {
     }
 }
 
-/// Makes a change, or the one that comes to the same where the list was wrong.
-async fn make(kernel: &impl Kernel, change: &Change, table: &Table) -> Result<(), IpvsError> {
-    let Err(error) = try_once(kernel, change).await else {
-        return Ok(());
-    };
+/// Makes the change that comes to the same where the list was wrong.
+async fn mend(
+    kernel: &impl Kernel,
+    change: &Change,
+    error: IpvsError,
+    table: &Table,
+) -> Result<(), IpvsError> {
     let refusal = error.refusal();
     let is_missing = refusal.is_some_and(Refusal::is_missing);
     match change {
@@ -86,22 +143,15 @@ async fn make(kernel: &impl Kernel, change: &Change, table: &Table) -> Result<()
     }
 }
 
-async fn try_once(kernel: &impl Kernel, change: &Change) -> Result<(), IpvsError> {
-    match change {
-        Change::AddVirtual(address, scheduling) => kernel.add_virtual(*address, scheduling).await,
-        Change::SetVirtual(address, scheduling) => kernel.set_virtual(*address, scheduling).await,
-        Change::AddReal(address, real, it) => kernel.add_real(*address, *real, it).await,
-        Change::SetReal(address, real, it) => kernel.set_real(*address, *real, it).await,
-        Change::RemoveReal(address, real) => kernel.remove_real(*address, *real).await,
-        Change::RemoveVirtual(address) => kernel.remove_virtual(*address).await,
-    }
-}
-
 /// Adds a virtual server again that somebody removed meanwhile. Its other real
 /// servers are found missing by the next pass.
 async fn restore(kernel: &impl Kernel, change: &Change, table: &Table) -> Result<(), IpvsError> {
-    match table.get(&change.address()) {
-        Some(held) => kernel.add_virtual(change.address(), &held.scheduling).await,
-        None => Ok(()),
+    let Some(held) = table.get(&change.address()) else {
+        return Ok(());
+    };
+    match kernel.add_virtual(change.address(), &held.scheduling).await {
+        // Another change of the same batch has seen to it.
+        Err(error) if error.refusal() == Some(&Refusal::Exists) => Ok(()),
+        other => other,
     }
 }

@@ -3,7 +3,8 @@
 //! The kernel has one list of all virtual servers, and one list of real servers
 //! for each: a large table takes a request per virtual server to read. So a look
 //! reads the first list whole, and the second ones in turn, some each time. What
-//! changed meanwhile in the others, a glance tells: those are read at once.
+//! changed meanwhile in the others, glances tell, one piece of the table each
+//! time: those are read at once.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -12,6 +13,9 @@ use super::Reconciler;
 use crate::ipvs::{Glance, IpvsError, Kernel};
 use crate::model::{Table, VirtualAddress, VirtualServer};
 use crate::view::ActualServer;
+
+/// In how many pieces the table is glanced at.
+pub(super) const PIECES: usize = 8;
 
 impl<K: Kernel> Reconciler<K> {
     /// The virtual servers that are not as desired, as far as can be told with
@@ -22,15 +26,15 @@ impl<K: Kernel> Reconciler<K> {
         desired: &Table,
         limit: usize,
     ) -> Result<BTreeSet<VirtualAddress>, IpvsError> {
-        let desired = self.with_schedulers(desired).await?.into_owned();
+        let desired = &self.with_schedulers(desired).await?;
         let mut part = self.next_part(limit);
         // Taken before anything is read: what changes after it is seen by the next.
         let glance = match part.len() < self.seen.len() {
-            true => self.kernel.glance().await,
+            true => self.kernel.glance(PIECES).await,
             false => None,
         };
         part.extend(self.suspects(glance.as_ref()));
-        self.seen = self.read(&desired, Some(&part)).await?;
+        self.seen = self.read(desired, Some(&part)).await?;
         let mut wrong: BTreeSet<_> = desired
             .keys()
             .filter(|address| !self.seen.contains_key(*address))
@@ -51,8 +55,9 @@ impl<K: Kernel> Reconciler<K> {
         let Some(glance) = glance else {
             return Vec::new();
         };
-        let changed = |it: &&VirtualAddress| self.verified.get(*it) != glance.get(*it);
-        self.seen.keys().filter(changed).copied().collect()
+        let present = glance.iter().filter(|(it, _)| self.seen.contains_key(*it));
+        let changed = present.filter(|(it, print)| self.verified.get(*it) != Some(*print));
+        changed.map(|(it, _)| *it).collect()
     }
 
     /// Remembers how those look that were read and are as desired.
@@ -67,15 +72,17 @@ impl<K: Kernel> Reconciler<K> {
             return;
         };
         self.verified
-            .retain(|address, _| glance.contains_key(address));
+            .retain(|address, _| self.seen.contains_key(address));
         for address in part {
             match glance.get(address) {
-                Some(print) if !wrong.contains(address) => {
-                    self.verified.insert(*address, *print);
-                }
-                _ => {
+                _ if wrong.contains(address) => {
                     self.verified.remove(address);
                 }
+                Some(print) => {
+                    self.verified.insert(*address, *print);
+                }
+                // Not in this piece: as it looked before.
+                None => {}
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cause::Causes;
+use super::look::PIECES;
 use super::run::{Feeds, Outlets};
 use super::{Reconciler, Report, Tuning};
 use crate::config::Settings;
@@ -27,13 +28,12 @@ use crate::view::ControlState;
 /// How often the table is looked at: drift is repaired within a second.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A table with more virtual servers is looked at in parts. Where changes are
-/// seen at a glance, all of it is read in 10 s, for what a glance does not show;
-/// elsewhere in 0.8 s.
-const SMALL: usize = 256;
-const SLOW_PARTS: usize = 20;
+/// A table of more virtual and real servers is looked at in parts, all of it
+/// within 0.8 s. Where changes are seen at a glance, that is what takes so long;
+/// what a glance does not show is then read within 10 s.
+const SMALL: usize = 512;
 const PART_TICK: Duration = Duration::from_millis(100);
-const PARTS: usize = 8;
+const SLOW_PARTS: usize = 100;
 
 /// How long to wait after an error that stops everything, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -206,11 +206,17 @@ impl<K: Kernel> Control<K> {
 
     /// How many virtual servers to look at, and how often.
     fn part(&self) -> (usize, Duration) {
-        match self.reconciler.seen().len() {
-            count if count <= SMALL => (count, TICK),
-            count if self.reconciler.has_glances() => (count.div_ceil(SLOW_PARTS), TICK),
-            count => (count.div_ceil(PARTS), PART_TICK),
+        let seen = self.reconciler.seen();
+        let reals = seen.values().map(|it| it.real_servers.len());
+        let count = seen.len();
+        if count + reals.sum::<usize>() <= SMALL {
+            return (count, TICK);
         }
+        let parts = match self.reconciler.has_glances() {
+            true => SLOW_PARTS,
+            false => PIECES,
+        };
+        (count.div_ceil(parts), PART_TICK)
     }
 
     /// What the kernel held at the start: read once, before anything else.

@@ -7,11 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use crate::model::{Family, Protocol, VirtualAddress};
+
+/// What the line of a real server begins with.
+const REAL: &[u8] = b"  -> ";
 
 /// A fingerprint of each virtual server. Those of a mark stand under both
 /// families: the listing does not tell them apart.
@@ -19,27 +22,58 @@ pub type Glance = BTreeMap<VirtualAddress, u64>;
 
 /// Reads a listing. Lines that say nothing known are passed over, so that
 /// whatever is listed, there is an answer.
-pub(super) fn read(listing: &str) -> Glance {
+pub(super) fn read(listing: &[u8]) -> Glance {
     let mut glance = Glance::new();
     let mut current: Option<(Vec<VirtualAddress>, DefaultHasher)> = None;
-    for line in listing.lines() {
-        if let Some(real) = line.strip_prefix("  -> ") {
+    for line in listing.split(|byte| *byte == b'\n') {
+        if let Some(real) = line.strip_prefix(REAL) {
             if let Some((_, hasher)) = &mut current {
-                // Address, method, weight; then the connections, which come and go.
-                let words = real.split_ascii_whitespace().take(3);
-                words.for_each(|word| word.hash(hasher));
+                hasher.write(settled(real));
             }
             continue;
         }
         note(&mut glance, current.take());
         current = addresses(line).map(|found| {
             let mut hasher = DefaultHasher::new();
-            line.hash(&mut hasher);
+            hasher.write(line);
             (found, hasher)
         });
     }
     note(&mut glance, current);
     glance
+}
+
+/// Where the last virtual server begins, which may go on in what is still to
+/// be read.
+pub(super) fn last_begin(listing: &[u8]) -> usize {
+    let lines = listing.split(|byte| *byte == b'\n').rev();
+    let mut begin = listing.len();
+    // Without its line's end a line may be a part of one.
+    let mut is_whole = false;
+    for line in lines {
+        begin = begin.saturating_sub(line.len());
+        if is_whole && !line.starts_with(REAL) {
+            break;
+        }
+        is_whole = true;
+        begin = begin.saturating_sub(1);
+    }
+    begin
+}
+
+/// Address, method and weight of a real server; then there are its connections,
+/// which come and go.
+fn settled(real: &[u8]) -> &[u8] {
+    let mut words = 0;
+    let mut was_space = true;
+    let end = real.iter().position(|byte| {
+        let is_space = *byte == b' ';
+        words += usize::from(was_space && !is_space);
+        was_space = is_space;
+        words == 4
+    });
+    let end = end.unwrap_or(real.len());
+    real.get(..end).unwrap_or(real).trim_ascii_end()
 }
 
 fn note(glance: &mut Glance, found: Option<(Vec<VirtualAddress>, DefaultHasher)>) {
@@ -55,7 +89,8 @@ fn note(glance: &mut Glance, found: Option<(Vec<VirtualAddress>, DefaultHasher)>
 }
 
 /// What a line begins.
-fn addresses(line: &str) -> Option<Vec<VirtualAddress>> {
+fn addresses(line: &[u8]) -> Option<Vec<VirtualAddress>> {
+    let line = std::str::from_utf8(line).ok()?;
     let mut words = line.split_ascii_whitespace();
     let (kind, place) = (words.next()?, words.next()?);
     let protocol = match kind {
@@ -111,7 +146,7 @@ FWM  7D1E0001 rr
 
     #[test]
     fn a_listing_is_read() {
-        let glance = read(LISTING);
+        let glance = read(LISTING.as_bytes());
         let found: Vec<_> = glance.keys().map(ToString::to_string).collect();
         let expected = [
             "tcp 192.0.2.1:443",
@@ -124,7 +159,7 @@ FWM  7D1E0001 rr
 
     #[test]
     fn what_changes_is_seen_and_connections_are_not() {
-        let before = read(LISTING);
+        let before = read(LISTING.as_bytes());
         let rows = [
             ("7          9", "8          1", false),
             ("Route   100    7", "Route   0      7", true),
@@ -138,7 +173,7 @@ FWM  7D1E0001 rr
             ),
         ];
         for (from, to, is_changed) in rows {
-            let after = read(&LISTING.replacen(from, to, 1));
+            let after = read(LISTING.replacen(from, to, 1).as_bytes());
             let web = address("192.0.2.1:443");
             assert_eq!(before[&web] != after[&web], is_changed, "{from} {to}");
             let others = |glance: &Glance| -> Glance {
@@ -146,6 +181,21 @@ FWM  7D1E0001 rr
                 rest.map(|(it, print)| (*it, *print)).collect()
             };
             assert_eq!(others(&before), others(&after));
+        }
+    }
+
+    #[test]
+    fn a_listing_in_pieces_is_read_as_a_whole_one() {
+        for length in 1..=LISTING.len() {
+            let (mut rest, mut found) = (Vec::new(), Glance::new());
+            for piece in LISTING.as_bytes().chunks(length) {
+                rest.extend(piece);
+                let last = rest.split_off(last_begin(&rest));
+                found.extend(read(&rest));
+                rest = last;
+            }
+            found.extend(read(&rest));
+            assert_eq!(found, read(LISTING.as_bytes()), "{length}");
         }
     }
 
@@ -159,7 +209,7 @@ FWM  7D1E0001 rr
                 bytes[place] = random.u8(..);
             }
             let length = random.usize(..bytes.len());
-            let _any = read(&String::from_utf8_lossy(&bytes[..length]));
+            let _any = read(&bytes[..length]);
         }
     }
 }

@@ -8,9 +8,11 @@
 
 mod error;
 mod glance;
+mod listing;
 mod memory;
 mod netlink;
 pub mod scheduler;
+mod socket;
 mod wire;
 
 pub use error::{IpvsError, Operation, Refusal};
@@ -23,7 +25,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use crate::model::{
-    Counters, Load, RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, VirtualAddress,
+    Change, Counters, Load, RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, VirtualAddress,
 };
 
 /// A virtual server as the kernel holds it.
@@ -84,9 +86,10 @@ pub trait Kernel: Send + Sync {
         address: VirtualAddress,
     ) -> impl Future<Output = Result<Vec<RealEntry>, IpvsError>> + Send;
 
-    /// A fingerprint of each virtual server, much cheaper than to read all of
-    /// them. Nothing, where there is no such thing.
-    fn glance(&self) -> impl Future<Output = Option<Glance>> + Send {
+    /// Fingerprints of the next virtual servers in turn, much cheaper than to
+    /// read them: of all within `pieces` calls, and a few more when the table
+    /// has grown. Nothing, where there is no such thing.
+    fn glance(&self, _pieces: usize) -> impl Future<Output = Option<Glance>> + Send {
         std::future::ready(None)
     }
 
@@ -134,6 +137,16 @@ pub trait Kernel: Send + Sync {
         real: SocketAddr,
     ) -> impl Future<Output = Result<(), IpvsError>> + Send;
 
+    /// Makes changes in this order, whatever becomes of those before, and
+    /// answers each: much faster than one call for each. After an error that
+    /// stops everything the rest has the same answer.
+    fn change_all(
+        &self,
+        changes: &[Change],
+    ) -> impl Future<Output = Vec<Result<(), IpvsError>>> + Send {
+        one_by_one(self, changes)
+    }
+
     /// When connections are forgotten.
     fn timeouts(&self) -> impl Future<Output = Result<Timeouts, IpvsError>> + Send;
 
@@ -152,4 +165,37 @@ pub trait Kernel: Send + Sync {
 
     /// Stops the sync daemon of this role.
     fn stop_sync(&self, role: SyncRole) -> impl Future<Output = Result<(), IpvsError>> + Send;
+}
+
+/// Makes one change.
+pub(crate) async fn change<K: Kernel + ?Sized>(
+    kernel: &K,
+    change: &Change,
+) -> Result<(), IpvsError> {
+    match change {
+        Change::AddVirtual(address, scheduling) => kernel.add_virtual(*address, scheduling).await,
+        Change::SetVirtual(address, scheduling) => kernel.set_virtual(*address, scheduling).await,
+        Change::AddReal(address, real, it) => kernel.add_real(*address, *real, it).await,
+        Change::SetReal(address, real, it) => kernel.set_real(*address, *real, it).await,
+        Change::RemoveReal(address, real) => kernel.remove_real(*address, *real).await,
+        Change::RemoveVirtual(address) => kernel.remove_virtual(*address).await,
+    }
+}
+
+async fn one_by_one<K: Kernel + ?Sized>(
+    kernel: &K,
+    changes: &[Change],
+) -> Vec<Result<(), IpvsError>> {
+    let mut answers = Vec::with_capacity(changes.len());
+    for it in changes {
+        let stopped = answers.last().and_then(|last: &Result<(), IpvsError>| {
+            let error = last.as_ref().err();
+            error.filter(|error| error.is_general()).cloned()
+        });
+        answers.push(match stopped {
+            Some(error) => Err(error),
+            None => change(kernel, it).await,
+        });
+    }
+    answers
 }

@@ -1,51 +1,49 @@
 //! The real kernel, by generic netlink.
 //!
-//! One request at a time, each answer read to its end: the socket's reader
-//! serves all requests of a socket and would wait for a full one forever. A
-//! socket that failed, or a request that was given up half way, costs the
-//! socket: what the kernel did is then unknown, and the next call opens
-//! another. Encoding is `wire`'s; nothing is decided here.
+//! One call at a time, each answer read to its end; changes go together, as
+//! many as their answers have room in the socket. A socket that failed, or a
+//! call that was given up half way, costs the socket: what the kernel did is
+//! then unknown, and the next call opens another. Encoding is `wire`'s; nothing
+//! is decided here.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use neli::consts::nl::NlmF;
-use neli::consts::socket::NlFamily;
-use neli::err::RouterError;
-use neli::nl::NlPayload;
-use neli::router::asynchronous::NlRouter;
-use neli::types::Buffer;
-use neli::utils::Groups;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::error::errno;
-use super::glance::{self, Glance};
+use super::glance::Glance;
+use super::listing::Listing;
+use super::socket::{Content, Requests, Socket};
 use super::wire::{self, Command, Request, WireError};
 use super::{Information, IpvsError, Kernel, Operation, RealEntry, VirtualEntry};
-use crate::model::{RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, VirtualAddress};
+use crate::model::{
+    Change, RealServer, Scheduling, SyncDaemon, SyncRole, Timeouts, VirtualAddress,
+};
 
 /// How long the kernel may take, unless told otherwise: loading a scheduler's
 /// module takes a while on a small board.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The kernel's listing of the whole table of this network namespace.
-const LISTING: &str = "/proc/thread-self/net/ip_vs";
-
-/// The longest listing that is looked at: of some hundred thousand real servers.
-const LONGEST: u64 = 64 << 20;
+/// How many changes are sent together. Should all fail, their answers take some
+/// 80 KiB of the 208 KiB that a socket may hold.
+const TOGETHER: usize = 64;
 
 /// IPVS of the network namespace that the process is in.
 pub struct Netlink {
     session: Mutex<Option<Session>>,
+    listing: Arc<std::sync::Mutex<Listing>>,
     patience: Duration,
 }
 
 struct Session {
-    router: NlRouter,
+    socket: Socket,
     family: u16,
 }
 
@@ -70,6 +68,7 @@ impl Netlink {
     pub fn unconnected() -> Self {
         Self {
             session: Mutex::new(None),
+            listing: Arc::default(),
             patience: PATIENCE,
         }
     }
@@ -121,6 +120,26 @@ impl Netlink {
         self.ask(Operation::Read, request, flags, decode).await
     }
 
+    /// Makes changes that go together. An error is one of all of them.
+    async fn make(&self, changes: &[Change]) -> Result<Vec<Result<(), IpvsError>>, IpvsError> {
+        let mut place = self.session.lock().await;
+        let session = place.take();
+        let operation = || changes.first().map_or(Operation::Read, operation_of);
+        let Ok(outcome) = timeout(self.patience, carry(session, changes)).await else {
+            let (operation, within) = (operation(), self.patience);
+            return Err(IpvsError::Silent { operation, within });
+        };
+        let (session, answers) = outcome.map_err(|trouble| trouble.explain(operation()))?;
+        let is_stale = |it: &Result<(), Fault>| matches!(it, Err(Fault::Errno(number)) if may_be_stale(*number));
+        if !answers.iter().any(is_stale) {
+            *place = Some(session);
+        }
+        let explained = changes.iter().zip(answers);
+        let explained =
+            explained.map(|(it, answer)| answer.map_err(|fault| fault.explain(operation_of(it))));
+        Ok(explained.collect())
+    }
+
     async fn change(
         &self,
         operation: Operation,
@@ -157,25 +176,41 @@ impl Trouble {
     }
 }
 
-impl<T: Debug, P: Debug> From<RouterError<T, P>> for Trouble {
-    fn from(error: RouterError<T, P>) -> Self {
-        match error {
-            RouterError::Nlmsgerr(refused) => Self::Errno(refused.error().saturating_neg()),
-            other => Self::Socket(other.to_string()),
-        }
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error.to_string())
     }
 }
 
 impl Session {
     async fn open() -> Result<Self, Trouble> {
-        let groups = Groups::empty();
-        let (router, _none) = NlRouter::connect(NlFamily::Generic, None, groups).await?;
-        match router.resolve_genl_family(wire::FAMILY).await {
-            Ok(family) => Ok(Self { router, family }),
-            Err(error) => match Trouble::from(error) {
-                Trouble::Errno(errno::ENOENT) => Err(Trouble::Absent),
-                other => Err(other),
+        let mut socket = Socket::open()?;
+        let request = wire::find_family(wire::FAMILY);
+        let found = one(
+            &mut socket,
+            wire::CONTROL,
+            NlmF::ACK,
+            &request,
+            wire::family_number,
+        );
+        match found.await? {
+            Ok(numbers) => match numbers.first() {
+                Some(family) => Ok(Self {
+                    socket,
+                    family: *family,
+                }),
+                None => Err(Trouble::Absent),
             },
+            Err(Fault::Errno(errno::ENOENT)) => Err(Trouble::Absent),
+            Err(Fault::Errno(number)) => Err(Trouble::Errno(number)),
+            Err(Fault::Message(cause)) => Err(Trouble::Socket(cause.to_string())),
+        }
+    }
+
+    async fn or_open(session: Option<Self>) -> Result<Self, Trouble> {
+        match session {
+            Some(session) => Ok(session),
+            None => Self::open().await,
         }
     }
 }
@@ -187,38 +222,115 @@ async fn converse<T>(
     flags: NlmF,
     decode: impl Fn(&[u8]) -> Result<T, WireError>,
 ) -> Result<(Session, Result<Vec<T>, Fault>), Trouble> {
-    let session = match session {
-        Some(session) => session,
-        None => Session::open().await?,
-    };
-    let payload = NlPayload::Payload(request);
-    let send = session
-        .router
-        .send::<_, _, u16, Buffer>(session.family, flags, payload);
-    let mut answers = send.await?;
+    let mut session = Session::or_open(session).await?;
+    let family = session.family;
+    let answer = one(&mut session.socket, family, flags, &request, decode).await?;
+    Ok((session, answer))
+}
+
+async fn one<T>(
+    socket: &mut Socket,
+    family: u16,
+    flags: NlmF,
+    request: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, WireError>,
+) -> Result<Result<Vec<T>, Fault>, Trouble> {
+    let sequence = socket.next_sequence();
+    let mut requests = Requests::default();
+    requests.push(family, flags, sequence, request);
+    socket.send(&requests).await?;
     let mut decoded = Ok(Vec::new());
-    while let Some(answer) = answers.next::<u16, Buffer>().await {
-        let found = match answer.map_err(Trouble::from) {
-            Err(Trouble::Errno(number)) => Err(Fault::Errno(number)),
-            Err(other) => return Err(other),
-            Ok(message) => match message.nl_payload() {
-                NlPayload::Payload(bytes) if *message.nl_type() == session.family => {
-                    decode(bytes.as_ref()).map(Some).map_err(Fault::Message)
-                }
-                NlPayload::DumpExtAck(end) if *end.error() != 0 => {
-                    Err(Fault::Errno(end.error().saturating_neg()))
-                }
-                _ => Ok(None),
-            },
-        };
-        // The first error stands, and the answer is read on to its end.
-        match (&mut decoded, found) {
-            (Ok(all), Ok(entry)) => all.extend(entry),
-            (Ok(_), Err(fault)) => decoded = Err(fault),
-            (Err(_), _) => {}
+    loop {
+        for message in socket.receive().await? {
+            let message = message?;
+            if message.sequence != sequence {
+                continue;
+            }
+            // The first error stands, and the answer is read on to its end.
+            match (&mut decoded, message.content) {
+                (_, Content::End(0)) | (Err(_), Content::End(_)) => return Ok(decoded),
+                (Ok(_), Content::End(number)) => return Ok(Err(Fault::Errno(number))),
+                (Ok(all), Content::Payload(kind, bytes)) if kind == family => match decode(bytes) {
+                    Ok(entry) => all.push(entry),
+                    Err(cause) => decoded = Err(Fault::Message(cause)),
+                },
+                (_, Content::Payload(..)) => {}
+            }
         }
     }
-    Ok((session, decoded))
+}
+
+/// Changes that go together, and what became of each. Only the last one asks
+/// for an answer in any case: of the others the kernel answers those that fail.
+async fn carry(
+    session: Option<Session>,
+    changes: &[Change],
+) -> Result<(Session, Vec<Result<(), Fault>>), Trouble> {
+    let mut session = Session::or_open(session).await?;
+    let family = session.family;
+    let socket = &mut session.socket;
+    let mut answers = Vec::with_capacity(changes.len());
+    let (mut requests, mut places) = (Requests::default(), BTreeMap::new());
+    let written: Vec<_> = changes.iter().map(request_of).collect();
+    let last = written.iter().rposition(Result::is_ok);
+    for (place, request) in written.into_iter().enumerate() {
+        answers.push(request.map_err(Fault::Message).map(|request| {
+            let flags = if Some(place) == last {
+                NlmF::ACK
+            } else {
+                NlmF::empty()
+            };
+            let sequence = socket.next_sequence();
+            requests.push(family, flags, sequence, &request);
+            places.insert(sequence, place);
+        }));
+    }
+    let Some(last) = last else {
+        return Ok((session, answers));
+    };
+    socket.send(&requests).await?;
+    loop {
+        for message in socket.receive().await? {
+            let message = message?;
+            let (Some(place), Content::End(number)) =
+                (places.get(&message.sequence), message.content)
+            else {
+                continue;
+            };
+            if let Some(answer) = answers.get_mut(*place).filter(|_| number != 0) {
+                *answer = Err(Fault::Errno(number));
+            }
+            if *place == last {
+                return Ok((session, answers));
+            }
+        }
+    }
+}
+
+fn request_of(change: &Change) -> Result<Request, WireError> {
+    match change {
+        Change::AddVirtual(address, it) => wire::add_virtual(Command::NewService, *address, it),
+        Change::SetVirtual(address, it) => wire::add_virtual(Command::SetService, *address, it),
+        Change::AddReal(address, real, it) => {
+            wire::change_real(Command::NewDest, *address, *real, it)
+        }
+        Change::SetReal(address, real, it) => {
+            wire::change_real(Command::SetDest, *address, *real, it)
+        }
+        Change::RemoveReal(address, real) => Ok(wire::remove_real(*address, *real)),
+        Change::RemoveVirtual(address) => Ok(wire::key(Command::DelService, *address)),
+    }
+}
+
+fn operation_of(change: &Change) -> Operation {
+    match change {
+        Change::AddVirtual(address, it) => Operation::AddVirtual(*address, it.scheduler.clone()),
+        Change::SetVirtual(address, it) => Operation::SetVirtual(*address, it.scheduler.clone()),
+        Change::AddReal(address, real, _) => Operation::AddReal(*address, *real),
+        Change::SetReal(address, real, _) => Operation::SetReal(*address, *real),
+        Change::RemoveReal(address, real) => Operation::RemoveReal(*address, *real),
+        Change::RemoveVirtual(address) => Operation::RemoveVirtual(*address),
+    }
 }
 
 /// Could this answer come from another or no family, because the module was
@@ -273,13 +385,11 @@ impl Kernel for Netlink {
         self.ask(operation, request, NlmF::DUMP, decode).await
     }
 
-    async fn glance(&self) -> Option<Glance> {
-        let reading = tokio::task::spawn_blocking(|| {
-            let mut listing = Vec::new();
-            let file = File::open(LISTING).ok()?;
-            file.take(LONGEST).read_to_end(&mut listing).ok()?;
-            let is_whole = u64::try_from(listing.len()).ok()? < LONGEST;
-            is_whole.then(|| glance::read(&String::from_utf8_lossy(&listing)))
+    async fn glance(&self, pieces: usize) -> Option<Glance> {
+        let listing = Arc::clone(&self.listing);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut listing = listing.lock().unwrap_or_else(PoisonError::into_inner);
+            listing.next(pieces)
         });
         reading.await.ok().flatten()
     }
@@ -340,6 +450,20 @@ impl Kernel for Netlink {
         let request = Ok(wire::remove_real(address, real));
         self.change(Operation::RemoveReal(address, real), request)
             .await
+    }
+
+    async fn change_all(&self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        let mut answers = Vec::with_capacity(changes.len());
+        for together in changes.chunks(TOGETHER) {
+            match self.make(together).await {
+                Ok(made) => answers.extend(made),
+                Err(error) => {
+                    answers.resize(changes.len(), Err(error));
+                    break;
+                }
+            }
+        }
+        answers
     }
 
     async fn timeouts(&self) -> Result<Timeouts, IpvsError> {

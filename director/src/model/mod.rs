@@ -7,10 +7,12 @@
 
 #[cfg(test)]
 pub(crate) mod chance;
+mod change;
 mod name;
 mod sync;
 mod traffic;
 
+pub use change::Change;
 pub use name::{KernelName, NameError};
 pub use sync::{SyncDaemon, SyncRole};
 pub use traffic::{Counters, Load, Timeouts};

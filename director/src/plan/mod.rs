@@ -6,10 +6,9 @@
 //! real servers is never without one in between. What is not ours is not
 //! touched: [`Ownership`] says what is. Called by `controller`.
 
-mod change;
 mod ownership;
 
-pub use change::Change;
+pub use crate::model::Change;
 pub use ownership::Ownership;
 
 use crate::model::{RealServer, Table, VirtualAddress, VirtualServer};

@@ -278,7 +278,7 @@ impl Kernel for Memory {
         })
     }
 
-    async fn glance(&self) -> Option<Glance> {
+    async fn glance(&self, _pieces: usize) -> Option<Glance> {
         let state = self.state();
         let print = |held: &Held| {
             let mut hasher = DefaultHasher::new();

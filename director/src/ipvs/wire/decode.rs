@@ -9,12 +9,18 @@ use super::WireError;
 use super::constant::{
     Attribute, Daemon, Dest, PERSISTENT, Service, family, forwarding, info, protocol, role, tunnel,
 };
-use super::reader::{Attributes, Payload};
+use super::reader::{Attributes, Index, Payload};
 use crate::ipvs::{Information, RealEntry, VirtualEntry};
 use crate::model::{
     Checksum, Counters, Family, Forwarding, Load, Persistence, Protocol, RealServer, Scheduling,
     SchedulingFlags, SyncDaemon, SyncRole, Timeouts, Tunnel, VirtualAddress,
 };
+
+/// One more than the greatest kind of an attribute of a real server.
+const DEST_KINDS: usize = 16;
+
+/// The attribute of a family's number (`CTRL_ATTR_FAMILY_ID`).
+const FAMILY_ID: u16 = 1;
 
 /// A virtual server.
 pub(crate) fn virtual_entry(message: &[u8]) -> Result<VirtualEntry, WireError> {
@@ -28,7 +34,10 @@ pub(crate) fn virtual_entry(message: &[u8]) -> Result<VirtualEntry, WireError> {
         Some(persistence(service, address.family())?)
     };
     let engine = service.find(Service::Engine.into())?;
-    let counters = counters(service, Service::Stats.into(), Service::Stats64.into())?;
+    let stats = match service.find(Service::Stats64.into())? {
+        Some(wide) => Some(wide),
+        None => service.find(Service::Stats.into())?,
+    };
     Ok(VirtualEntry {
         address,
         scheduling: Scheduling {
@@ -37,28 +46,29 @@ pub(crate) fn virtual_entry(message: &[u8]) -> Result<VirtualEntry, WireError> {
             persistence,
             persistence_engine: engine.map(|it| it.name("an engine")).transpose()?,
         },
-        counters,
+        counters: counters(stats)?,
     })
 }
 
 /// A real server behind a virtual server of this family.
 pub(crate) fn real_entry(message: &[u8], of: Family) -> Result<RealEntry, WireError> {
-    let dest = nest(message, Attribute::Dest, "a real server")?;
-    let of = match dest.find(Dest::Family.into())? {
+    let dest = nest(message, Attribute::Dest, "a real server")?.index::<DEST_KINDS>()?;
+    let of = match dest.find(Dest::Family) {
         Some(number) => family(number)?,
         None => of,
     };
-    let number = |kind, what| need(dest, kind, what)?.u32(what);
-    let ip = ip(need(dest, Dest::Address, "an address")?, of)?;
-    let port = need(dest, Dest::Port, "a port")?.port("a port")?;
-    let load = |kind: Dest| match dest.find(kind.into())? {
+    let number = |kind, what| dest.need(kind, what)?.u32(what);
+    let ip = ip(dest.need(Dest::Address, "an address")?, of)?;
+    let port = dest.need(Dest::Port, "a port")?.port("a port")?;
+    let load = |kind: Dest| match dest.find(kind) {
         Some(connections) => connections.u32("connections"),
         None => Ok(0),
     };
+    let stats = dest.find(Dest::Stats64).or_else(|| dest.find(Dest::Stats));
     Ok(RealEntry {
         address: SocketAddr::new(ip, port),
         server: RealServer {
-            forwarding: method(dest, number(Dest::Forwarding, "a forwarding method")?)?,
+            forwarding: method(&dest, number(Dest::Forwarding, "a forwarding method")?)?,
             weight: number(Dest::Weight, "a weight")?,
             upper_threshold: number(Dest::UpperThreshold, "a threshold")?,
             lower_threshold: number(Dest::LowerThreshold, "a threshold")?,
@@ -68,7 +78,7 @@ pub(crate) fn real_entry(message: &[u8], of: Family) -> Result<RealEntry, WireEr
             inactive: load(Dest::Inactive)?,
             persistent: load(Dest::Persistent)?,
         },
-        counters: counters(dest, Dest::Stats.into(), Dest::Stats64.into())?,
+        counters: counters(stats)?,
     })
 }
 
@@ -116,6 +126,12 @@ pub(crate) fn configuration(message: &[u8]) -> Result<Timeouts, WireError> {
         tcp_fin: time(Attribute::TimeoutTcpFin)?,
         udp: time(Attribute::TimeoutUdp)?,
     })
+}
+
+/// The number of a family.
+pub(crate) fn family_number(message: &[u8]) -> Result<u16, WireError> {
+    let attributes = Attributes::of_message(message)?;
+    need(attributes, FAMILY_ID, "a number")?.u16("a number")
 }
 
 /// Version and size.
@@ -204,7 +220,7 @@ fn prefix(mask: u32) -> u8 {
     u8::try_from(mask.leading_ones()).unwrap_or(Persistence::NO_PREFIX)
 }
 
-fn method(dest: Attributes<'_>, number: u32) -> Result<Forwarding, WireError> {
+fn method(dest: &Index<'_, DEST_KINDS>, number: u32) -> Result<Forwarding, WireError> {
     let method = u8::try_from(number & forwarding::MASK).unwrap_or(u8::MAX);
     Ok(match method {
         forwarding::MASQUERADE => Forwarding::Masquerade,
@@ -216,16 +232,16 @@ fn method(dest: Attributes<'_>, number: u32) -> Result<Forwarding, WireError> {
     })
 }
 
-fn inside(dest: Attributes<'_>) -> Result<Forwarding, WireError> {
-    let kind = match dest.find(Dest::TunnelKind.into())? {
+fn inside(dest: &Index<'_, DEST_KINDS>) -> Result<Forwarding, WireError> {
+    let kind = match dest.find(Dest::TunnelKind) {
         Some(kind) => u8::from_ne_bytes(kind.bytes("a kind of tunnel")?),
         None => tunnel::IPIP,
     };
-    let flags = match dest.find(Dest::TunnelFlags.into())? {
+    let flags = match dest.find(Dest::TunnelFlags) {
         Some(flags) => flags.u16("flags of a tunnel")?,
         None => 0,
     };
-    let port = match dest.find(Dest::TunnelPort.into())? {
+    let port = match dest.find(Dest::TunnelPort) {
         Some(port) => port.port("the port of a tunnel")?,
         None => 0,
     };
@@ -248,11 +264,7 @@ fn inside(dest: Attributes<'_>) -> Result<Forwarding, WireError> {
 }
 
 /// The wide counters; the narrow ones where a kernel has no others.
-fn counters(attributes: Attributes<'_>, narrow: u16, wide: u16) -> Result<Counters, WireError> {
-    let found = match attributes.find(wide)? {
-        Some(wide) => Some(wide),
-        None => attributes.find(narrow)?,
-    };
+fn counters(found: Option<Payload<'_>>) -> Result<Counters, WireError> {
     let mut counters = Counters::default();
     for counter in found.iter().flat_map(|stats| stats.nested()) {
         let (kind, value) = counter?;

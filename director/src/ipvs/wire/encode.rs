@@ -1,11 +1,12 @@
 //! Requests, out of the model.
 
+use std::io::Cursor;
 use std::net::{IpAddr, SocketAddr};
 
-use neli::Size;
-use neli::consts::genl::NlAttrType;
-use neli::genl::{AttrTypeBuilder, Genlmsghdr, GenlmsghdrBuilder, Nlattr, NlattrBuilder};
+use neli::consts::genl::{Cmd, CtrlAttr, CtrlCmd, NlAttrType};
+use neli::genl::{AttrTypeBuilder, GenlmsghdrBuilder, Nlattr, NlattrBuilder};
 use neli::types::{Buffer, GenlBuffer};
+use neli::{Size, ToBytes};
 
 use super::constant::{
     Attribute, Command, Daemon, Dest, PERSISTENT, Service, family, forwarding, protocol, role,
@@ -18,14 +19,20 @@ use crate::model::{
 };
 
 /// A request, from its generic netlink header on.
-pub(crate) type Request = Genlmsghdr<Command, Attribute>;
+pub(crate) type Request = Vec<u8>;
 
 /// All bits of the flags are meant, set or not.
 const ALL_FLAGS: u32 = u32::MAX;
 
 /// A command without attributes.
 pub(crate) fn whole(command: Command) -> Request {
-    message(command, Vec::new())
+    message::<_, Attribute>(command, Vec::new())
+}
+
+/// Asks for the number of a family, of the family that all know.
+pub(crate) fn find_family(name: &str) -> Request {
+    let name = text(CtrlAttr::FamilyName, name);
+    message(CtrlCmd::Getfamily, vec![name])
 }
 
 /// A command about one virtual server: get, delete, or list what is behind it.
@@ -272,11 +279,19 @@ fn nest<T: NlAttrType + Size>(
     })
 }
 
-fn message(command: Command, attributes: Vec<Nlattr<Attribute, Buffer>>) -> Request {
-    GenlmsghdrBuilder::default()
+fn message<C: Cmd + Size + ToBytes, T: NlAttrType + Size + ToBytes>(
+    command: C,
+    attributes: Vec<Nlattr<T, Buffer>>,
+) -> Request {
+    let message = GenlmsghdrBuilder::default()
         .cmd(command)
         .version(VERSION)
         .attrs(attributes.into_iter().collect::<GenlBuffer<_, _>>())
         .build()
-        .expect("command, version and attributes are given")
+        .expect("command, version and attributes are given");
+    let mut bytes = Cursor::new(Vec::with_capacity(message.padded_size()));
+    message
+        .to_bytes(&mut bytes)
+        .expect("bytes write as they are");
+    bytes.into_inner()
 }

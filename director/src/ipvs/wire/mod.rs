@@ -11,13 +11,19 @@ mod encode;
 mod reader;
 
 pub(super) use constant::Command;
-pub(super) use decode::{configuration, daemon, information, real_entry, virtual_entry};
+pub(super) use decode::{
+    configuration, daemon, family_number, information, real_entry, virtual_entry,
+};
 pub(super) use encode::{
-    Request, add_virtual, change_real, key, remove_real, set_timeouts, start_sync, stop_sync, whole,
+    Request, add_virtual, change_real, find_family, key, remove_real, set_timeouts, start_sync,
+    stop_sync, whole,
 };
 
 /// The name of the family.
 pub(super) const FAMILY: &str = "IPVS";
+
+/// The number of the family that knows the others' numbers.
+pub(super) const CONTROL: u16 = 16;
 
 /// The version of the family.
 const VERSION: u8 = 1;

@@ -12,6 +12,10 @@ const HEADER: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attributes<'a>(&'a [u8]);
 
+/// Attributes by their kinds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Index<'a, const N: usize>([Option<Payload<'a>>; N]);
+
 /// One attribute's payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Payload<'a>(&'a [u8]);
@@ -32,6 +36,18 @@ impl<'a> Attributes<'a> {
         .transpose()
     }
 
+    /// The first attribute of each kind below `N`, found in one go.
+    pub(super) fn index<const N: usize>(self) -> Result<Index<'a, N>, WireError> {
+        let mut index = [None; N];
+        for attribute in self {
+            let (kind, payload) = attribute?;
+            if let Some(place) = index.get_mut(usize::from(kind)) {
+                place.get_or_insert(payload);
+            }
+        }
+        Ok(Index(index))
+    }
+
     fn split(&mut self) -> Option<(u16, Payload<'a>)> {
         let (length, rest) = self.0.split_first_chunk::<2>()?;
         let (kind, _) = rest.split_first_chunk::<2>()?;
@@ -39,6 +55,23 @@ impl<'a> Attributes<'a> {
         let payload = self.0.get(HEADER..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((u16::from_ne_bytes(*kind) & KIND, Payload(payload)))
+    }
+}
+
+impl<'a, const N: usize> Index<'a, N> {
+    /// The first attribute of this kind.
+    pub(super) fn find(&self, kind: impl Into<u16>) -> Option<Payload<'a>> {
+        let place = usize::from(kind.into());
+        self.0.get(place).copied().flatten()
+    }
+
+    /// The same, where there must be one.
+    pub(super) fn need(
+        &self,
+        kind: impl Into<u16>,
+        what: &'static str,
+    ) -> Result<Payload<'a>, WireError> {
+        self.find(kind).ok_or(WireError::Missing(what))
     }
 }
 

@@ -4,19 +4,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use neli::ToBytes;
-
 use super::*;
 use crate::model::{
     Checksum, Family, Forwarding, KernelName, Persistence, Protocol, RealServer, Scheduling,
     SchedulingFlags, SyncDaemon, SyncRole, Timeouts, Tunnel, VirtualAddress,
 };
-
-fn bytes(request: &Request) -> Vec<u8> {
-    let mut cursor = std::io::Cursor::new(Vec::new());
-    request.to_bytes(&mut cursor).unwrap();
-    cursor.into_inner()
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -74,7 +66,7 @@ const PLACE: &str =
 
 fn are(rows: &[(&str, Request, String)]) {
     for (what, request, golden) in rows {
-        assert_eq!(hex(&bytes(request)), hex(&unhex(golden)), "{what}");
+        assert_eq!(hex(request), hex(&unhex(golden)), "{what}");
     }
 }
 
@@ -213,7 +205,7 @@ fn what_is_written_is_read() {
     for address in addresses {
         for scheduling in &schedulings {
             let request = add_virtual(Command::NewService, address, scheduling).unwrap();
-            let entry = virtual_entry(&bytes(&request)).unwrap();
+            let entry = virtual_entry(&request).unwrap();
             assert_eq!((entry.address, &entry.scheduling), (address, scheduling));
         }
     }
@@ -240,7 +232,7 @@ fn real_servers_that_are_written_are_read() {
             let at = at.parse().unwrap();
             let server = real(forwarding);
             let request = change_real(Command::NewDest, tcp("192.0.2.1:80"), at, &server);
-            let entry = real_entry(&bytes(&request.unwrap()), Family::V4).unwrap();
+            let entry = real_entry(&request.unwrap(), Family::V4).unwrap();
             assert_eq!((entry.address, entry.server), (at, server));
         }
     }
@@ -321,16 +313,16 @@ fn a_daemon_that_is_written_is_read() {
             port: Some(1),
             ..SyncDaemon::new(role, name("fifteen-letters"), 255)
         };
-        assert_eq!(daemon(&bytes(&start_sync(&written))).unwrap(), written);
+        assert_eq!(daemon(&start_sync(&written)).unwrap(), written);
     }
-    let bare = daemon(&bytes(&stop_sync(SyncRole::Master)));
+    let bare = daemon(&stop_sync(SyncRole::Master));
     assert!(matches!(bare, Err(WireError::Missing(_))));
 }
 
 #[test]
 fn masks_that_are_no_prefix_are_seen() {
     let request = add_virtual(Command::NewService, tcp("192.0.2.1:80"), &persistent(5, 24));
-    let mut message = bytes(&request.unwrap());
+    let mut message = request.unwrap();
     let end = message.len();
     message[end - 4..].copy_from_slice(&[255, 0, 255, 0]);
     let persistence = virtual_entry(&message).unwrap().scheduling.persistence;
@@ -356,14 +348,10 @@ fn hostile_bytes_are_errors_at_worst() {
     let at = "10.0.0.1:80".parse().unwrap();
     let server = real(Forwarding::Tunnel(gue));
     let valid = [
-        bytes(&add_virtual(Command::NewService, address, &persistent(9, 9)).unwrap()),
-        bytes(&change_real(Command::NewDest, address, at, &server).unwrap()),
-        bytes(&start_sync(&SyncDaemon::new(
-            SyncRole::Master,
-            name("eth0"),
-            1,
-        ))),
-        bytes(&set_timeouts(Timeouts::default()).unwrap()),
+        add_virtual(Command::NewService, address, &persistent(9, 9)).unwrap(),
+        change_real(Command::NewDest, address, at, &server).unwrap(),
+        start_sync(&SyncDaemon::new(SyncRole::Master, name("eth0"), 1)),
+        set_timeouts(Timeouts::default()).unwrap(),
     ];
     let mut random = fastrand::Rng::with_seed(0x1b5);
     for message in &valid {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::model::{RealServer, Scheduling, Table, VirtualAddress, VirtualServer};
+use super::{RealServer, Scheduling, Table, VirtualAddress, VirtualServer};
 
 /// One change of the kernel's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
