@@ -29,7 +29,8 @@ pub(super) fn status(status: &Status) -> String {
     if status.roles.iter().any(|role| role == "director") {
         let _ = writeln!(text, "table: {}", control(&status.control));
     }
-    if let Some(it) = &status.receiver {
+    // Nothing is received in a dry run.
+    if let Some(it) = status.receiver.as_ref().filter(|_| !status.dry_run) {
         let _ = writeln!(text, "receiver: {}", receiver(it));
     }
     routers(&mut text, &status.vrrp);

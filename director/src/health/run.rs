@@ -48,9 +48,15 @@ pub struct Checking {
 }
 
 impl From<&Settings> for Checking {
+    /// In a dry run no private virtual server leads anywhere: nodes are asked at
+    /// their own addresses only.
     fn from(settings: &Settings) -> Self {
+        let through_vip = settings.check.through_vip && !settings.dry_run;
         Self {
-            check: settings.check.clone(),
+            check: CheckSettings {
+                through_vip,
+                ..settings.check.clone()
+            },
             vips: settings.vips.clone(),
             interface: settings.interface.clone(),
             forwarding: settings.forwarding,
