@@ -140,7 +140,7 @@ impl Shell {
                 () = self.parts.shutdown.reached(Stage::Draining) => return Ok(()),
                 (_, answer) = next_ask(&mut self.parts.asks) => {
                     // Whoever asked may be gone.
-                    let _ = answer.send(Err("in a dry run there is no election".to_owned()));
+                    let _ = answer.send(Err("there is no election here: this is a dry run".to_owned()));
                 }
             }
         }
