@@ -128,7 +128,7 @@ fn assert_spread(lab: &Lab, over: &[&str]) {
         let tables = lab
             .directors
             .iter()
-            .map(|it| it.run("ipvsadm -Ln").unwrap());
+            .flat_map(|it| ["-Ln", "-Lnc"].map(|what| it.run(&format!("ipvsadm {what}")).unwrap()));
         let neighbours = lab.client.run("ip neigh").unwrap();
         format!("{answers:?}\n{neighbours}\n{}", tables.collect::<String>())
     };
