@@ -34,10 +34,12 @@ need_packages() {
   for name in "$@"; do installed "$name" || missing+=("$name"); done
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
-  apt_install "${missing[@]}" || { as_root apt-get update -q >&2 && apt_install "${missing[@]}"; } ||
+  apt_install "${missing[@]}" || { apt_get update -q && apt_install "${missing[@]}"; } ||
     { warn "could not install ${missing[*]}"; return 1; }
 }
-apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2; }
+apt_install() { apt_get install -qy --no-install-recommends "$@"; }
+# One at a time: ./test has two strands.
+apt_get() { as_root flock /var/lock/tidegate-apt env DEBIAN_FRONTEND=noninteractive apt-get "$@" >&2; }
 
 # need_peer PROGRAM PACKAGE..: installs it without ever starting it as a service of the system
 need_peer() {
@@ -71,7 +73,7 @@ need_rust() {
   if rust_suffices; then return; fi
   # Debian moves these on with the security suite: old package lists would bring an old compiler.
   say "installing Debian's newest Rust"
-  as_root apt-get update -q >&2 || true
+  apt_get update -q || true
   apt_install rustc-web cargo-web || apt_install rustc cargo || true
   for tool in rustc-web cargo-web; do
     at=$(dpkg -L "$tool" 2>/dev/null | grep -E '/bin/(rustc|cargo)$' | head -n 1) || true

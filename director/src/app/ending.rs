@@ -129,7 +129,7 @@ impl Running {
         &mut self,
         ground: &Ground,
         wires: &Wires,
-        state: tokio::sync::watch::Sender<Arc<receiver::ReceiverState>>,
+        state: watch::Sender<Arc<receiver::ReceiverState>>,
     ) {
         let settings = &self.settings;
         let receiver = Receiver {
@@ -217,7 +217,7 @@ impl Running {
     fn elect(
         &mut self,
         wires: &Wires,
-        state: tokio::sync::watch::Sender<Arc<crate::view::VrrpState>>,
+        state: watch::Sender<Arc<crate::view::VrrpState>>,
         asks: mpsc::Receiver<Ask>,
     ) {
         let observed = wires.observed.clone();
