@@ -34,10 +34,12 @@ need_packages() {
   for name in "$@"; do installed "$name" || missing+=("$name"); done
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
-  apt_install "${missing[@]}" || { as_root apt-get update -q >&2 && apt_install "${missing[@]}"; } ||
+  apt_install "${missing[@]}" || { apt_get update -q && apt_install "${missing[@]}"; } ||
     { warn "could not install ${missing[*]}"; return 1; }
 }
-apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2; }
+apt_install() { apt_get install -qy --no-install-recommends "$@"; }
+# One at a time: ./test has two strands.
+apt_get() { as_root flock /var/lock/tidegate-apt env DEBIAN_FRONTEND=noninteractive apt-get "$@" >&2; }
 
 # need_peer PROGRAM PACKAGE..: installs it without ever starting it as a service of the system
 need_peer() {
@@ -71,7 +73,7 @@ need_rust() {
   if rust_suffices; then return; fi
   # Debian moves these on with the security suite: old package lists would bring an old compiler.
   say "installing Debian's newest Rust"
-  as_root apt-get update -q >&2 || true
+  apt_get update -q || true
   apt_install rustc-web cargo-web || apt_install rustc cargo || true
   for tool in rustc-web cargo-web; do
     at=$(dpkg -L "$tool" 2>/dev/null | grep -E '/bin/(rustc|cargo)$' | head -n 1) || true
@@ -88,14 +90,42 @@ host_triple() { rustc -vV | sed -n 's/^host: //p'; }
 # programs_in PROFILE: where `build_static` puts programs
 programs_in() { echo "${CARGO_TARGET_DIR:-target}/$(host_triple)/$1"; }
 
-# build_static PROFILE PACKAGE..: programs that need nothing else at run time. The target is named so
-# that the flag stays away from procedural macros, which must be dynamic libraries.
+# The variable with compiler flags for this machine's programs only: a build that names its target keeps
+# them away from procedural macros, which must be dynamic libraries and know no counters.
+rustflags_variable() { echo "CARGO_TARGET_$(host_triple | tr 'a-z-' 'A-Z_')_RUSTFLAGS"; }
+
+# build_static PROFILE PACKAGE..: programs that need nothing else at run time
 build_static() {
-  local profile=$1 triple name packages=(); shift
-  triple=$(host_triple)
+  local profile=$1 name flags='-C target-feature=+crt-static' packages=(); shift
   for name in "$@"; do packages+=(-p "$name"); done
-  env "CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUSTFLAGS=-C target-feature=+crt-static" \
-    cargo build --locked --bins --profile "$profile" --target "$triple" "${packages[@]}" >&2
+  if [[ $profile == release ]]; then flags+=$(profile_flags); fi
+  env "$(rustflags_variable)=$flags" \
+    cargo build --locked --bins --profile "$profile" --target "$(host_triple)" "${packages[@]}" >&2
+}
+
+# Where deploy/profile leaves what it counted.
+profile_directory() { echo "${CARGO_TARGET_DIR:-target}/counted"; }
+
+# profile_flags: the flag that makes use of it; nothing if there is none by this compiler
+profile_flags() {
+  local directory counted
+  directory=$(profile_directory)
+  [[ $(cat "$directory/compiler" 2>/dev/null) == "$(rustc -V)" ]] || return 0
+  counted=$(compgen -G "$directory/*.profdata" | head -n 1) || return 0
+  echo " -C profile-use=$(readlink -f "$counted")"
+}
+
+# profile_merger: the llvm-profdata that belongs to this compiler, installed if need be
+profile_merger() {
+  local tool version
+  tool=$(rustc --print target-libdir)/../bin/llvm-profdata
+  if [[ ! -x $tool ]] && have rustup; then rustup component add llvm-tools >&2 || true; fi
+  if [[ ! -x $tool ]]; then
+    version=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    tool=/usr/lib/llvm-$version/bin/llvm-profdata
+    [[ -x $tool ]] || need_packages "llvm-$version" || return 1
+  fi
+  readlink -e "$tool"
 }
 
 # image_name PROGRAM NAME [TAG]: by default a tag made from the contents, so that a changed program is a

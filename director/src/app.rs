@@ -10,6 +10,7 @@ mod ending;
 mod failure;
 mod ground;
 mod kept;
+mod masters;
 mod permission;
 mod wiring;
 

@@ -327,6 +327,7 @@ async fn the_loop_judges() {
         roster,
         marks,
         network,
+        masters: watch::channel(Arc::default()).1,
     };
     let checks = tokio::spawn(run(checking(), watched, state, Journal::default(), end));
     for (node, _) in all_nodes() {

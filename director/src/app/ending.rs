@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate_shared::docker::{ClientSettings, DockerEngine};
 use tidegate_shared::shutdown::{self, Shutdown, Stage, Trigger};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::Failure;
 use super::asks::{self, Answer};
 use super::ground::{Ground, Table};
+use super::masters;
 use super::wiring::{Ends, Wires};
 use crate::config::Settings;
 use crate::controller::{self, Feeds, Outlets, Tuning};
@@ -128,7 +129,7 @@ impl Running {
         &mut self,
         ground: &Ground,
         wires: &Wires,
-        state: tokio::sync::watch::Sender<Arc<receiver::ReceiverState>>,
+        state: watch::Sender<Arc<receiver::ReceiverState>>,
     ) {
         let settings = &self.settings;
         let receiver = Receiver {
@@ -155,8 +156,8 @@ impl Running {
     fn find_and_check(
         &mut self,
         wires: &Wires,
-        roster: tokio::sync::watch::Sender<Arc<source::Roster>>,
-        health: tokio::sync::watch::Sender<Arc<health::Health>>,
+        roster: watch::Sender<Arc<source::Roster>>,
+        health: watch::Sender<Arc<health::Health>>,
     ) {
         let observed = wires.observed.clone();
         let (network, journal) = (observed.network.clone(), observed.journal.clone());
@@ -166,10 +167,17 @@ impl Running {
             Ok(())
         }));
         let checking = Checking::from(&*self.settings);
+        let (found, masters) = watch::channel(Arc::default());
+        let vrrp = observed.vrrp;
+        self.others.push(Part::start(|shutdown| async {
+            masters::follow(vrrp, found, shutdown).await;
+            Ok(())
+        }));
         let watched = Watched {
             roster: observed.roster,
             marks: wires.marks.clone(),
             network: observed.network,
+            masters,
         };
         let journal = observed.journal;
         self.others.push(Part::start(|shutdown| async {
@@ -209,7 +217,7 @@ impl Running {
     fn elect(
         &mut self,
         wires: &Wires,
-        state: tokio::sync::watch::Sender<Arc<crate::view::VrrpState>>,
+        state: watch::Sender<Arc<crate::view::VrrpState>>,
         asks: mpsc::Receiver<Ask>,
     ) {
         let observed = wires.observed.clone();

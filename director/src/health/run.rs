@@ -74,6 +74,10 @@ pub struct Watched {
     pub marks: watch::Receiver<Arc<Marks>>,
     /// This machine's addresses and links.
     pub network: watch::Receiver<Arc<Snapshot>>,
+    /// Other machines that hold virtual addresses now. What comes to such a machine
+    /// for a virtual address it passes on, a probe too, to whichever node is next:
+    /// of itself that says nothing.
+    pub masters: watch::Receiver<Arc<BTreeSet<IpAddr>>>,
 }
 
 /// Checks the nodes until the process ends.
@@ -150,6 +154,7 @@ struct Checks {
     board: Board,
     out: FuturesUnordered<BoxFuture<'static, (Asking, Outcome)>>,
     marks: Arc<Marks>,
+    masters: Arc<BTreeSet<IpAddr>>,
     network: Arc<Snapshot>,
     /// Nodes that a source says are down.
     doubted: BTreeSet<IpAddr>,
@@ -186,6 +191,7 @@ impl Checks {
             check,
             out: FuturesUnordered::new(),
             marks: Arc::default(),
+            masters: Arc::default(),
             network: Arc::default(),
             doubted: BTreeSet::new(),
             is_cut_off: false,
@@ -208,6 +214,7 @@ impl Checks {
                 }
                 () = news(&mut self.watched.roster) => self.see_nodes(),
                 () = news(&mut self.watched.marks) => self.see_nodes(),
+                () = news(&mut self.watched.masters) => self.see_nodes(),
                 () = news(&mut self.watched.network) => self.see_network(),
                 () = sleep_until(due) => {}
             }
@@ -218,6 +225,7 @@ impl Checks {
     fn see_nodes(&mut self) {
         let roster = Arc::clone(&self.watched.roster.borrow_and_update());
         let marks = Arc::clone(&self.watched.marks.borrow_and_update());
+        self.masters = Arc::clone(&self.watched.masters.borrow_and_update());
         let before = std::mem::replace(&mut self.marks, marks);
         let nodes: BTreeMap<_, _> = roster
             .nodes
@@ -246,7 +254,8 @@ impl Checks {
 
     fn layers(&self, node: IpAddr) -> BTreeSet<Layer> {
         let mut layers = BTreeSet::from([Layer::Plain]);
-        if self.check.through_vip && self.marks.contains_key(&node) {
+        let is_led_to = self.marks.contains_key(&node) && !self.masters.contains(&node);
+        if self.check.through_vip && is_led_to {
             let vips = self.vips.iter().map(|vip| vip.address);
             let same = vips.filter(|vip| Family::of(*vip) == Family::of(node));
             layers.extend(same.map(Layer::Through));

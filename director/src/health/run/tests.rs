@@ -1,5 +1,6 @@
 //! The whole loop against listeners on loopback addresses, which are its nodes.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 
 use tidegate_shared::shutdown;
@@ -58,6 +59,7 @@ struct Stage {
     roster: watch::Sender<Arc<Roster>>,
     marks: watch::Sender<Arc<Marks>>,
     network: watch::Sender<Arc<Snapshot>>,
+    masters: watch::Sender<Arc<BTreeSet<IpAddr>>>,
     health: watch::Receiver<Arc<Health>>,
     journal: Journal,
     trigger: shutdown::Trigger,
@@ -93,6 +95,7 @@ impl Stage {
         let (roster, roster_seen) = watch::channel(roster(&ready));
         let (marks, marks_seen) = watch::channel(Arc::default());
         let (network, network_seen) = watch::channel(network(true));
+        let (masters, masters_seen) = watch::channel(Arc::default());
         let (state, health) = watch::channel(Arc::default());
         let (trigger, end) = shutdown::channel();
         let journal = Journal::default();
@@ -100,12 +103,14 @@ impl Stage {
             roster: roster_seen,
             marks: marks_seen,
             network: network_seen,
+            masters: masters_seen,
         };
         let loop_ = tokio::spawn(run(checking, watched, state, journal.clone(), end));
         Self {
             roster,
             marks,
             network,
+            masters,
             health,
             journal,
             trigger,
@@ -240,6 +245,13 @@ async fn marks_add_the_way_through_the_virtual_address() {
     stage.until_verdicts(Verdict::Up, Verdict::Up).await;
     let health = Arc::clone(&stage.health.borrow());
     assert_eq!(health.nodes[&IpAddr::from(SECOND)].layers.len(), 1);
+
+    // It would pass the question on now.
+    let masters = BTreeSet::from([IpAddr::from(FIRST)]);
+    stage.masters.send_replace(Arc::new(masters));
+    let is_plain = |health: &Health| health.nodes[&IpAddr::from(FIRST)].layers.len() == 1;
+    stage.until("its own address only", is_plain).await;
+    stage.until_verdicts(Verdict::Up, Verdict::Up).await;
 }
 
 #[tokio::test]

@@ -62,12 +62,6 @@ fn cut_off(runs: usize) {
 #[test]
 #[ignore = "needs root on a kernel with IPVS: tests/kernel"]
 fn is_cut_off() {
-    cut_off(5);
-}
-
-#[test]
-#[ignore = "needs root on a kernel with IPVS: tests/kernel"]
-fn twenty_times() {
     cut_off(20);
 }
 
