@@ -12,7 +12,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 
 /// Failures in a row after which a set's lock is left to other proxies.
-const TRIES_HERE: u32 = 4;
+const TRIES_HERE: u32 = 6;
 
 /// A set that was tried and has no certificate that is good enough.
 #[derive(Debug)]

@@ -6,7 +6,6 @@
 //! the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -20,6 +19,9 @@ use crate::acme::store::{Account, Change, Lease, Store, StoreError};
 
 /// How long the account's lock is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(90);
+
+/// Orders that come so soon after a failure to enroll share it.
+const SAME_TRY: Duration = Duration::from_millis(500);
 
 /// An order came to nothing.
 #[derive(Debug, Error)]
@@ -37,15 +39,13 @@ pub(super) struct Office {
     store: Arc<dyn Store>,
     enroll: Arc<dyn Enroll>,
     desk: Mutex<Desk>,
-    /// Counts the failures to enroll.
-    failed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Desk {
     authority: Option<Arc<dyn Authority>>,
-    /// Why the last try failed.
-    last: Option<OrderError>,
+    /// When the last try failed, and why.
+    last: Option<(Instant, OrderError)>,
 }
 
 impl Office {
@@ -55,7 +55,6 @@ impl Office {
             store,
             enroll,
             desk: Mutex::default(),
-            failed: AtomicU64::new(0),
         }
     }
 
@@ -69,13 +68,13 @@ impl Office {
 
     /// The authority, with the cluster's account there.
     pub(super) async fn authority(&self) -> Result<Arc<dyn Authority>, Failure> {
-        let failed = self.failed.load(Ordering::Relaxed);
+        let asked = Instant::now();
         let mut desk = self.desk.lock().await;
         if let Some(authority) = &desk.authority {
             return Ok(Arc::clone(authority));
         }
-        if failed != self.failed.load(Ordering::Relaxed)
-            && let Some(last) = &desk.last
+        if let Some((at, last)) = &desk.last
+            && *at + SAME_TRY > asked
         {
             return Err(repeated(last).into());
         }
@@ -85,11 +84,9 @@ impl Office {
                 Ok(authority)
             }
             Err(failure) => {
-                desk.last = match &failure {
-                    Failure::Order(error) => Some(repeated(error)),
-                    Failure::Store(_) => None,
-                };
-                self.failed.fetch_add(1, Ordering::Relaxed);
+                if let Failure::Order(error) = &failure {
+                    desk.last = Some((Instant::now(), repeated(error)));
+                }
                 Err(failure)
             }
         }

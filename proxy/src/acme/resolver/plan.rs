@@ -104,10 +104,7 @@ fn alone(
         if first.is_none_or(|(_, first)| certificate.renew_at < first.renew_at) {
             first = Some((index, certificate));
         }
-        not_after = not_after
-            .into_iter()
-            .chain([certificate.not_after])
-            .min();
+        not_after = not_after.into_iter().chain([certificate.not_after]).min();
     }
     let is_due = first.is_some_and(|(_, first)| first.renew_at <= now);
     Standing {
@@ -189,11 +186,7 @@ mod tests {
     }
 
     /// The needs of `wanted` where `held` are (names, days to the end, days to renewal).
-    fn needs(
-        wanted: &[&[&str]],
-        held: &[(&[&str], i64, i64)],
-        failing: &[usize],
-    ) -> Vec<Need> {
+    fn needs(wanted: &[&[&str]], held: &[(&[&str], i64, i64)], failing: &[usize]) -> Vec<Need> {
         let now = SystemTime::UNIX_EPOCH + DAY * 1_000;
         let at = |days: i64| SystemTime::UNIX_EPOCH + DAY * u32::try_from(1_000 + days).unwrap();
         let names: Vec<Vec<String>> = held
@@ -248,12 +241,7 @@ mod tests {
                 &[Nothing],
             ),
             // One order for many.
-            (
-                &[&["a.x"], &["a.x", "b.x"]],
-                &[],
-                &[],
-                &[Awaits(1), Order],
-            ),
+            (&[&["a.x"], &["a.x", "b.x"]], &[], &[], &[Awaits(1), Order]),
             (
                 &[&["a.x"], &["x", "*.x"], &["a.b.x"]],
                 &[],

@@ -25,6 +25,10 @@ const WINDOWS: [(Duration, Duration, Duration); 6] = [
     (Duration::ZERO, minutes(20), MINUTE),
 ];
 
+/// A certificate is not renewed on an authority's word sooner than this: one that
+/// gives every new certificate the same word would be asked without end.
+const SOONEST: Duration = hours(12);
+
 /// The moment at which to renew. `lifetime` is how long the authority's certificates
 /// live by the settings; a certificate that lives shorter has its own windows.
 pub(super) fn renew_at(
@@ -41,12 +45,11 @@ pub(super) fn renew_at(
     let window = window.min(lives / 3);
     let spread = fraction(&facts.fingerprint);
     if let Some(advice) = advice {
-        let length = advice
-            .until
-            .duration_since(advice.from)
-            .unwrap_or_default();
+        let length = advice.until.duration_since(advice.from).unwrap_or_default();
         let moment = advice.from + length.mul_f64(spread);
-        return moment.min(before(facts.not_after, lives / 10));
+        // A certificate is good for something, and nobody waits for its very end.
+        let soonest = facts.not_before + (lives / 4).min(SOONEST);
+        return moment.clamp(soonest, before(facts.not_after, lives / 10));
     }
     let late = period.min(window / 4).mul_f64(spread);
     before(facts.not_after, window.saturating_sub(late))
@@ -125,8 +128,8 @@ mod tests {
         ];
         for (lives, configured, window, period) in cases {
             let (first, last) = bounds(lives, configured);
-            assert_eq!(first, window, "{lives:?}");
-            assert!(last < first && last > first - period - second, "{lives:?}");
+            assert!(first <= window && first + second > window, "{lives:?}");
+            assert!(last < first && last + period + second > first, "{lives:?}");
         }
     }
 
@@ -159,5 +162,12 @@ mod tests {
         let facts = facts(days(90), "80000000");
         let moment = renew_at(&facts, days(90), Some(&late));
         assert_eq!(moment, facts.not_after - days(9));
+        let past = RenewalAdvice {
+            from: SystemTime::UNIX_EPOCH,
+            until: from - days(100),
+            ..advice
+        };
+        let moment = renew_at(&facts, days(90), Some(&past));
+        assert_eq!(moment, facts.not_before + hours(12));
     }
 }

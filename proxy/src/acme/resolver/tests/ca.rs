@@ -10,9 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::time::{Instant, sleep};
 
 use super::{DAY, SECOND};
-use crate::acme::authority::{
-    Authority, Enroll, Enrolled, Order, OrderError, RenewalAdvice,
-};
+use crate::acme::authority::{Authority, Enroll, Enrolled, Order, OrderError, RenewalAdvice};
 use crate::acme::resolver::{Clock, plan};
 use crate::acme::store::memory::Steps;
 use crate::acme::store::{Account, StoredCertificate};
@@ -49,7 +47,9 @@ pub(super) struct Ca {
     enrolled: AtomicUsize,
     refuses: AtomicBool,
     is_away: AtomicBool,
+    /// What is said of the certificate that is asked about next.
     advice: Mutex<Option<(SystemTime, SystemTime)>>,
+    advised: Mutex<Option<Vec<u8>>>,
 }
 
 impl Ca {
@@ -66,6 +66,7 @@ impl Ca {
             refuses: AtomicBool::new(false),
             is_away: AtomicBool::new(false),
             advice: Mutex::default(),
+            advised: Mutex::default(),
         })
     }
 
@@ -119,8 +120,8 @@ impl Ca {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    pub(super) fn advise(&self, window: Option<(SystemTime, SystemTime)>) {
-        *self.advice.lock().unwrap() = window;
+    pub(super) fn advise(&self, window: (SystemTime, SystemTime)) {
+        *self.advice.lock().unwrap() = Some(window);
     }
 
     async fn issue(&self, order: &Order) -> Result<StoredCertificate, OrderError> {
@@ -230,10 +231,15 @@ impl Authority for Client {
 
     fn renewal<'a>(
         &'a self,
-        _certificate: &'a StoredCertificate,
+        certificate: &'a StoredCertificate,
     ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
         Box::pin(async move {
-            let window = *self.ca.advice.lock().unwrap();
+            let mut window = *self.ca.advice.lock().unwrap();
+            if window.is_some() {
+                let mut advised = self.ca.advised.lock().unwrap();
+                let about = advised.get_or_insert_with(|| certificate.chain.clone());
+                window = window.filter(|_| *about == certificate.chain);
+            }
             Ok(window.map(|(from, until)| RenewalAdvice {
                 from,
                 until,
