@@ -42,11 +42,7 @@ const MOST_CHALLENGES: usize = 4096;
 pub trait Lookup: fmt::Debug + Send + Sync {
     /// The challenge with this [`Challenge::key`], if that place has one. May be
     /// dropped before it is done, and is after two seconds.
-    fn find<'a>(
-        &'a self,
-        kind: ChallengeKind,
-        key: &'a str,
-    ) -> BoxFuture<'a, Option<Challenge>>;
+    fn find<'a>(&'a self, kind: ChallengeKind, key: &'a str) -> BoxFuture<'a, Option<Challenge>>;
 }
 
 /// The challenges that this process can answer.

@@ -32,11 +32,7 @@ impl Stored {
 }
 
 impl Lookup for Stored {
-    fn find<'a>(
-        &'a self,
-        kind: ChallengeKind,
-        key: &'a str,
-    ) -> BoxFuture<'a, Option<Challenge>> {
+    fn find<'a>(&'a self, kind: ChallengeKind, key: &'a str) -> BoxFuture<'a, Option<Challenge>> {
         async move {
             // If it can't be read, what was read last may still have it.
             let _ = self.0.refresh().await;

@@ -89,20 +89,12 @@ impl fmt::Debug for TlsAlpn {
     }
 }
 
-/// A self-signed certificate for the name alone, with the digest of the key
-/// authorization in the critical extension `acmeIdentifier` (RFC 8737 §3).
+/// Settings for one handshake of an authority: no other protocol, nothing to resume.
 fn server_config(
     challenge: &Challenge,
     crypto: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, ChallengeError> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new([challenge.name.clone()])?;
-    params.distinguished_name = DistinguishedName::new();
-    let digest = Sha256::digest(&challenge.key_authorization);
-    params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
-    let certificate = params.self_signed(&key)?;
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let certified = CertifiedKey::from_der(vec![certificate.der().clone()], key, crypto)?;
+    let certified = certified(challenge, crypto)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(crypto))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -111,4 +103,83 @@ fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// A self-signed certificate for the name alone, with the digest of the key
+/// authorization in the critical extension `acmeIdentifier` (RFC 8737 §3).
+fn certified(
+    challenge: &Challenge,
+    crypto: &CryptoProvider,
+) -> Result<CertifiedKey, ChallengeError> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new([challenge.name.clone()])?;
+    params.distinguished_name = DistinguishedName::new();
+    let digest = Sha256::digest(&challenge.key_authorization);
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
+    let certificate = params.self_signed(&key)?;
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    // `from_der` would look into the certificate, and refuse the critical extension.
+    let key = crypto.key_provider.load_private_key(key)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+    use super::*;
+
+    fn challenge(name: &str, token: &str) -> Challenge {
+        Challenge {
+            kind: ChallengeKind::TlsAlpn01,
+            name: name.to_owned(),
+            token: token.to_owned(),
+            key_authorization: format!("{token}.print"),
+            expires: SystemTime::now() + Duration::from_secs(60),
+        }
+    }
+
+    fn made() -> (Arc<Board>, TlsAlpn) {
+        let board = Arc::new(Board::default());
+        let crypto = Arc::new(crate::tls::provider());
+        (Arc::clone(&board), TlsAlpn::new(board, crypto))
+    }
+
+    #[tokio::test]
+    async fn settings_are_made_once_for_a_challenge() {
+        let (board, answers) = made();
+        assert!(answers.config("a.example").await.is_none());
+        board.present(&challenge("a.example", "one"));
+        let one = answers.config("a.example").await.unwrap();
+        let again = answers.config("a.example").await.unwrap();
+        assert!(Arc::ptr_eq(&one, &again));
+        assert_eq!(one.alpn_protocols, [b"acme-tls/1"]);
+        board.withdraw("one");
+        board.present(&challenge("a.example", "two"));
+        let two = answers.config("a.example").await.unwrap();
+        assert!(!Arc::ptr_eq(&one, &two));
+        for n in 0..MOST_KEPT + 10 {
+            let name = format!("{n}.example");
+            board.present(&challenge(&name, &name));
+            assert!(answers.config(&name).await.is_some());
+        }
+        assert!(answers.made(|made| made.len()) <= MOST_KEPT);
+    }
+
+    #[tokio::test]
+    async fn addresses_are_shown_as_addresses() {
+        let (board, answers) = made();
+        board.present(&challenge("192.0.2.7", "token"));
+        board.present(&challenge("not a name \u{e9}", "bad"));
+        assert!(answers.config("not a name \u{e9}").await.is_none());
+        assert!(answers.config("7.2.0.192.in-addr.arpa").await.is_some());
+        let crypto = Arc::new(crate::tls::provider());
+        let leaf = certified(&challenge("192.0.2.7", "token"), &crypto).unwrap();
+        let (_, leaf) = X509Certificate::from_der(leaf.cert.first().unwrap()).unwrap();
+        let names = leaf.subject_alternative_name().unwrap().unwrap();
+        let expected = [GeneralName::IPAddress(&[192, 0, 2, 7])];
+        assert_eq!(names.value.general_names, expected);
+    }
 }
