@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
-use rustls::ProtocolVersion;
-use rustls::pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ClientHello;
+use rustls::{DigitallySignedStruct, ProtocolVersion, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tidegate_proxy::acme::challenge::{Board, Challenge, ChallengeKind, Lookup, TlsAlpn};
 use tidegate_proxy::tls::{SelectedConfig, ServerConfigs};
-use tidegate_shared::any_certificate::AnyCertificate;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::client::{Edge, edge_with};
@@ -58,6 +59,45 @@ fn guarded(board: &Arc<Board>) -> Edge {
     edge_with(|_| {}, Some(Arc::new(guarded)))
 }
 
+/// Takes any certificate, also with a critical extension that rustls does not know.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// What somebody saw who offered `protocols`.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -80,7 +120,7 @@ fn visit(
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
         .with_no_client_auth();
     config.alpn_protocols = protocols
         .iter()
