@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate_shared::docker::watch::{Settings, Subject, Swarm, View};
 use tidegate_shared::docker::{
-    EndpointMode, Engine, NetworkAttachment, Service, ServiceMode, Task,
+    Configs, EndpointError, EndpointMode, Engine, NetworkAttachment, Service, ServiceMode, Task,
 };
 use tidegate_shared::settings::Diagnostic;
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Update;
 use super::constraint::Constraint;
-use super::engine::{ProviderError, ProviderHealth, Source, client};
+use super::engine::{ProviderError, ProviderHealth, Source, client, docker};
 use super::template::Template;
 use super::workload::{
     Control, Family, Instance, Rules, RulesError, Workload, build, choose, merge, owner_origin,
@@ -73,6 +73,17 @@ impl Provider {
         };
         self.0.run(updates, stop, convert).await;
     }
+}
+
+/// The same Swarm's configs, for who keeps something in them. Does not connect yet.
+///
+/// # Errors
+/// When endpoint or TLS files can't be used.
+pub fn configs(config: &Config) -> Result<Arc<dyn Configs>, EndpointError> {
+    let credentials = (config.username.as_str(), config.password.as_str());
+    let timeout = config.http_client_timeout.0;
+    let engine = docker(&config.endpoint, config.tls.as_ref(), credentials, timeout)?;
+    Ok(Arc::new(engine))
 }
 
 fn rules(config: &Config) -> Result<Rules, RulesError> {
