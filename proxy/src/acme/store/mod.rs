@@ -4,6 +4,9 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod file;
+pub mod json;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
