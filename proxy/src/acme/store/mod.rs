@@ -4,6 +4,8 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod file;
+pub mod json;
 pub mod location;
 #[cfg(test)]
 pub(crate) mod memory;
