@@ -9,4 +9,5 @@
 
 pub mod authority;
 pub mod challenge;
+pub mod dns;
 pub mod store;
