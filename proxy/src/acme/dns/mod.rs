@@ -2,21 +2,77 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// Puts the record of a challenge into the DNS, and takes it away again.
 pub trait DnsSolver: fmt::Debug + Send + Sync {
-    /// Adds `value` to the TXT records of the challenge for `name`, and returns once
-    /// the record is where the settings want it to be.
+    /// Adds the proof's value to the TXT records of the challenge for `name`, and returns
+    /// once the record is where the settings want it to be.
     ///
-    /// `name` is the identifier without `*.`, `value` the digest of the key
-    /// authorization as base64url. Two values of one name may be present at once.
-    /// After an error the caller cleans up as after success.
-    fn present<'a>(&'a self, name: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), DnsError>>;
+    /// `name` is the identifier without `*.`. Two proofs of one name may be present at
+    /// once (a name and its wildcard). After an error the caller cleans up as after success.
+    fn present<'a>(
+        &'a self,
+        name: &'a str,
+        proof: &'a Proof,
+    ) -> BoxFuture<'a, Result<(), DnsError>>;
 
     /// Takes that value away; other values of the name stay. No record is no error.
-    fn cleanup<'a>(&'a self, name: &'a str, value: &'a str) -> BoxFuture<'a, Result<(), DnsError>>;
+    fn cleanup<'a>(
+        &'a self,
+        name: &'a str,
+        proof: &'a Proof,
+    ) -> BoxFuture<'a, Result<(), DnsError>>;
+}
+
+/// What shows that we hold the account: a key authorization (RFC 8555 §8.1), which
+/// programs and servers of the `RAW` mode want as it is, all others as a digest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proof {
+    key_authorization: String,
+    value: String,
+}
+
+impl Proof {
+    /// From the token joined with the account key's thumbprint.
+    pub fn new(key_authorization: impl Into<String>) -> Self {
+        let key_authorization = key_authorization.into();
+        let digest = Sha256::digest(key_authorization.as_bytes());
+        Self {
+            value: URL_SAFE_NO_PAD.encode(digest),
+            key_authorization,
+        }
+    }
+
+    /// What the TXT record says: the digest, base64url (RFC 8555 §8.4).
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The key authorization as it was given.
+    pub fn key_authorization(&self) -> &str {
+        &self.key_authorization
+    }
+
+    /// The authority's token.
+    pub fn token(&self) -> &str {
+        let end = self.key_authorization.find('.');
+        end.map_or(&self.key_authorization, |at| {
+            self.key_authorization.split_at(at).0
+        })
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof")
+            .field("value", &self.value)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A record can't be put into the DNS, taken away, or seen there.
