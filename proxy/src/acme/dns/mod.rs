@@ -1,12 +1,63 @@
 //! Shows control of a name by a record in the DNS (RFC 8555 §8.4).
+//!
+//! Owns the providers that keep zones ([`provider`]), by lego's codes and variables, a
+//! small DNS client of its own, and the look whether a record is there before the
+//! authority is told. An authority asks for one by [`solver`] and knows nothing else;
+//! nothing here knows ACME beyond the record's name and value.
+
+#[cfg(test)]
+mod bind;
+mod client;
+mod lookup;
+mod propagation;
+mod provider;
+mod solver;
+mod tsig;
+mod variables;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use self::client::Client;
+use self::lookup::Lookup;
+use self::propagation::Checks;
+use self::provider::Parts;
+use self::solver::Pace;
+use self::variables::Variables;
+use crate::config::startup::DnsChallenge;
+
+/// How long a DNS server may take, as in lego.
+const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The solver that the settings of a resolver name. Its provider's own settings are in the
+/// environment, which is asked by `variable` and by this function only.
+///
+/// # Errors
+/// If the provider is not known or its variables lack something: the message says what.
+pub fn solver(
+    settings: &DnsChallenge,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn DnsSolver>, DnsError> {
+    let variables = Variables::new(variable);
+    let client = Client {
+        timeout: DNS_TIMEOUT,
+        only_tcp: variables.is_true("LEGO_EXPERIMENTAL_DNS_TCP_ONLY"),
+    };
+    let parts = Parts {
+        variables,
+        lookup: Lookup::new(client, &settings.resolvers),
+        checks: Checks::new(settings),
+        follows: !variables.is_true("LEGO_DISABLE_CNAME_SUPPORT"),
+    };
+    parts.solver(&settings.provider)
+}
 
 /// Puts the record of a challenge into the DNS, and takes it away again.
 pub trait DnsSolver: fmt::Debug + Send + Sync {
