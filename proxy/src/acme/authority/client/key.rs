@@ -94,8 +94,15 @@ impl Subject<'_> {
             .emails
             .iter()
             .map(|email| Ia5String::try_from(email.as_str()).map(SanType::Rfc822Name));
-        params.subject_alt_names = names.chain(emails).collect::<Result<_, _>>().map_err(bad)?;
-        Ok(params.serialize_request(key).map_err(bad)?.der().to_vec())
+        params.subject_alt_names = names
+            .chain(emails)
+            .collect::<Result<_, _>>()
+            .map_err(|error| bad(&error))?;
+        Ok(params
+            .serialize_request(key)
+            .map_err(|error| bad(&error))?
+            .der()
+            .to_vec())
     }
 
     fn common_name(&self) -> Option<&str> {
@@ -112,7 +119,7 @@ fn san(name: &str) -> Result<SanType, rcgen::Error> {
     }
 }
 
-fn bad(error: rcgen::Error) -> OrderError {
+fn bad(error: &rcgen::Error) -> OrderError {
     OrderError::Local(format!("the request can't be made: {error}"))
 }
 
