@@ -10,4 +10,5 @@
 pub mod authority;
 pub mod challenge;
 pub mod dns;
+pub mod https;
 pub mod store;
