@@ -168,7 +168,7 @@ fn record(identifier: &str, name: &Name, proof: &Proof) -> Record {
 }
 
 /// `_acme-challenge.NAME.` (RFC 8555 §8.4).
-fn challenge_name(identifier: &str) -> Result<Name, DnsError> {
+pub(super) fn challenge_name(identifier: &str) -> Result<Name, DnsError> {
     let plain = identifier.strip_prefix("*.").unwrap_or(identifier);
     let text = format!("_acme-challenge.{}.", plain.trim_end_matches('.'));
     let unusable = |why: String| DnsError::Lookup(format!("{identifier} is no name: {why}"));

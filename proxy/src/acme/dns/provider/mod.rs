@@ -1,7 +1,14 @@
 //! Who keeps zones, each by lego's code and with lego's environment variables.
 
+mod api;
+mod cloudflare;
+mod digitalocean;
 mod exec;
+mod hetzner;
+mod httpreq;
 mod rfc2136;
+#[cfg(test)]
+mod scripted;
 
 use std::sync::Arc;
 
@@ -11,7 +18,15 @@ use super::variables::Variables;
 use super::{DnsError, DnsSolver, Pace};
 
 /// The codes that settings may name.
-pub(super) const KNOWN: [&str; 3] = ["dnsupdate", "exec", "rfc2136"];
+pub(super) const KNOWN: [&str; 7] = [
+    "cloudflare",
+    "digitalocean",
+    "dnsupdate",
+    "exec",
+    "hetzner",
+    "httpreq",
+    "rfc2136",
+];
 
 /// What every provider is made with.
 #[derive(Debug)]
@@ -34,6 +49,21 @@ impl Parts<'_> {
             "exec" => {
                 let provider = exec::Exec::new(variables)?;
                 Ok(self.over(provider, exec::Exec::sequence(variables)))
+            }
+            "httpreq" => Ok(self.over(httpreq::HttpReq::new(variables)?, None)),
+            "cloudflare" => {
+                let base = cloudflare::BASE;
+                let provider = cloudflare::Cloudflare::new(variables, &self.lookup, base)?;
+                Ok(self.over(provider, None))
+            }
+            "digitalocean" => {
+                let base = digitalocean::BASE;
+                let provider = digitalocean::DigitalOcean::new(variables, &self.lookup, base)?;
+                Ok(self.over(provider, None))
+            }
+            "hetzner" => {
+                let provider = hetzner::Hetzner::new(variables, &self.lookup, hetzner::BASE)?;
+                Ok(self.over(provider, None))
             }
             _ => Err(unknown(code)),
         }
