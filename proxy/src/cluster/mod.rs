@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod seal;
+pub mod secret;
 
 use std::fmt;
 use std::sync::Arc;
