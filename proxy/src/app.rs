@@ -35,7 +35,7 @@ use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
 use crate::provider::{ProviderError, aggregate};
-use crate::tls::CertificateError;
+use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
 /// is away for longer must not keep what other providers know from being served.
@@ -99,6 +99,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
+    tasks.spawn(tickets::keep_alone(Arc::clone(&app.tickets)));
     let cell = Arc::clone(&app.snapshot);
     let (checks, to_check) = watch::channel(Checks::default());
     let changes = checks.subscribe();

@@ -20,6 +20,7 @@ use crate::http::SharedService;
 use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
 use crate::provider::internal;
 use crate::snapshot::{Builder, Internals, Registry, SnapshotCell};
+use crate::tls::tickets::Tickets;
 use crate::tls::{SelectedConfig, ServerConfigs};
 
 /// What lives as long as the process.
@@ -29,6 +30,7 @@ pub(super) struct App {
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) terminating: Terminating,
+    pub(super) tickets: Arc<Tickets>,
 }
 
 impl App {
@@ -44,6 +46,7 @@ impl App {
         }
         let crypto = Arc::new(crate::tls::provider());
         let registry = Registry::new(crypto)?;
+        let tickets = registry.tickets();
         let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
         let app = Self {
             snapshot: Arc::new(SnapshotCell::from_pointee(builder.empty())),
@@ -51,6 +54,7 @@ impl App {
             metrics,
             access_log,
             terminating: Terminating::default(),
+            tickets,
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
