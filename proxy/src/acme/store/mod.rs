@@ -4,6 +4,12 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod location;
+mod sealer;
+
+pub use location::{Location, LocationError};
+pub use sealer::{Opened, SealError, Sealer};
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
