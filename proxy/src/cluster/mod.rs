@@ -9,6 +9,7 @@
 pub(crate) mod memory;
 pub mod seal;
 pub mod secret;
+pub mod tickets;
 
 use std::fmt;
 use std::sync::Arc;
