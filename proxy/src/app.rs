@@ -30,12 +30,13 @@ use self::control::Control;
 use self::live::Live;
 use self::parts::App;
 use self::sources::Sources;
+use crate::cluster::{self, Mesh};
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
 use crate::provider::{ProviderError, aggregate};
-use crate::tls::CertificateError;
+use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
 /// is away for longer must not keep what other providers know from being served.
@@ -89,7 +90,14 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let (app, builder) = App::make(Arc::new(config))?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let sources = Sources::start(&app.config, &signals.reload, &stop, &mut tasks)?;
+    let mesh: Option<Arc<dyn Mesh>> = None;
+    let sources = Sources::start(
+        &app.config,
+        &signals.reload,
+        &stop,
+        mesh.as_ref(),
+        &mut tasks,
+    )?;
     if let Some(metrics) = &app.metrics {
         metrics.attach(Arc::new(Live {
             snapshot: Arc::clone(&app.snapshot),
@@ -99,6 +107,15 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
+    match &mesh {
+        Some(mesh) => {
+            let (mesh, tickets) = (Arc::clone(mesh), Arc::clone(&app.tickets));
+            tasks.spawn(cluster::tickets::keep(mesh, tickets));
+        }
+        None => {
+            tasks.spawn(tickets::keep_alone(Arc::clone(&app.tickets)));
+        }
+    }
     let cell = Arc::clone(&app.snapshot);
     let (checks, to_check) = watch::channel(Checks::default());
     let changes = checks.subscribe();

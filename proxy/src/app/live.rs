@@ -84,6 +84,7 @@ impl LiveState for Live {
                 provider: (*name).into(),
                 last_success: age.and_then(|age| SystemTime::now().checked_sub(age)),
                 is_stale: age.is_none_or(|age| age > STALE),
+                source: health.source(),
             }
         };
         self.providers.iter().map(sample).collect()

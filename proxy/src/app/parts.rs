@@ -23,6 +23,7 @@ use crate::http::SharedService;
 use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
 use crate::provider::internal;
 use crate::snapshot::{Builder, Internals, Registry, SnapshotCell};
+use crate::tls::tickets::Tickets;
 use crate::tls::{SelectedConfig, ServerConfigs};
 
 /// What lives as long as the process.
@@ -36,6 +37,7 @@ pub(super) struct App {
     pub(super) board: Arc<Board>,
     /// Answers their handshakes, if a resolver wants that.
     validations: Option<Arc<TlsAlpn>>,
+    pub(super) tickets: Arc<Tickets>,
 }
 
 impl App {
@@ -53,6 +55,7 @@ impl App {
         let registry = Registry::new(Arc::clone(&crypto))?;
         let board = Arc::new(Board::default());
         let validations = acme(&config).any(|acme| acme.tls_challenge.is_some());
+        let tickets = registry.tickets();
         let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
         let app = Self {
             snapshot: Arc::new(SnapshotCell::from_pointee(builder.empty())),
@@ -62,6 +65,7 @@ impl App {
             terminating: Terminating::default(),
             validations: validations.then(|| Arc::new(TlsAlpn::new(Arc::clone(&board), crypto))),
             board,
+            tickets,
         };
         builder.set_internals(app.internals());
         Ok((app, builder))

@@ -7,8 +7,10 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod relay;
 pub mod seal;
 pub mod secret;
+pub mod tickets;
 
 use std::fmt;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Update;
 use super::constraint::Constraint;
 use super::engine::{ProviderError, ProviderHealth, Source, client, docker};
+use super::relay::Relay;
 use super::template::Template;
 use super::workload::{
     Control, Family, Instance, Rules, RulesError, Workload, build, choose, merge, owner_origin,
@@ -56,7 +57,19 @@ impl Provider {
             },
             rules: rules(config)?,
             health: Arc::default(),
+            relay: None,
         }))
+    }
+
+    /// Lets other proxies know what the engine says, and takes their word where it says
+    /// nothing. Only for a provider that follows changes: one reading is one reading.
+    #[must_use]
+    pub fn relayed(mut self, relay: Relay) -> Self {
+        if self.0.watch.follow {
+            self.0.watch.is_optional = true;
+            self.0.relay = Some(relay);
+        }
+        self
     }
 
     /// How old the last reading is.

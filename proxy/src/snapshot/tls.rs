@@ -17,6 +17,10 @@ use crate::tls::{
 /// The store that everything is in, as in Traefik.
 const DEFAULT_STORE: &str = "default";
 
+/// The group of sessions while the default options are broken. They must not resume
+/// once those can be used again. No options have this name.
+const FALLBACK: &str = "";
+
 /// TLS settings while a snapshot is being built.
 pub(super) struct TlsDraft {
     store: Arc<CertificateStore>,
@@ -47,7 +51,7 @@ impl TlsDraft {
             if object.is_broken() {
                 continue;
             }
-            match server_config(&object.value, registry, &store) {
+            match server_config(name, &object.value, registry, &store) {
                 Ok(config) => {
                     configs.insert(name.to_owned(), Arc::new(config));
                 }
@@ -124,12 +128,14 @@ fn disputed(host: &str, router: &str) -> Diagnostic {
     }
 }
 
+/// Sessions under options resume under the same ones only.
 fn server_config(
+    name: &str,
     written: &TlsOptions,
     registry: &Registry,
     store: &Arc<CertificateStore>,
 ) -> Result<ServerConfig, options::OptionsError> {
-    let tickets = registry.tickets.clone();
+    let tickets = Some(registry.tickets.of_group(name));
     options::server_config(written, &registry.crypto, Arc::clone(store), tickets)
 }
 
@@ -143,7 +149,7 @@ fn fallback(
 ) -> Arc<ServerConfig> {
     configs.get(DEFAULT_OPTIONS).map_or_else(
         || {
-            let config = server_config(&TlsOptions::default(), registry, store);
+            let config = server_config(FALLBACK, &TlsOptions::default(), registry, store);
             Arc::new(config.expect("the built-in TLS options can be obeyed"))
         },
         Arc::clone,

@@ -192,14 +192,23 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         "Whether a provider's source can't be reached and its last state is served",
         &labels,
     )?;
+    let relayed = integers(
+        "tidegate_provider_relayed",
+        "Whether a provider's source is read by another proxy, and by which",
+        &["provider", "member"],
+    )?;
     for sample in samples {
+        if let Some(member) = &sample.source {
+            let labels = [&*sample.provider, &**member];
+            relayed.with_label_values(&labels).set(1);
+        }
         let labels = [&*sample.provider];
         if let Some(at) = sample.last_success {
             success.with_label_values(&labels).set(unix_seconds(at));
         }
         stale.with_label_values(&labels).set(sample.is_stale.into());
     }
-    Ok([success.collect(), stale.collect()].concat())
+    Ok([success.collect(), stale.collect(), relayed.collect()].concat())
 }
 
 fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {

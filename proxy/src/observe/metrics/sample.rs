@@ -95,4 +95,6 @@ pub struct ProviderSample {
     pub last_success: Option<SystemTime>,
     /// Whether it can't reach what it reads from.
     pub is_stale: bool,
+    /// The proxy that reads in its place.
+    pub source: Option<Arc<str>>,
 }

@@ -282,6 +282,7 @@ impl LiveState for Fixed {
             provider: "swarm".into(),
             last_success: Some(UNIX_EPOCH + Duration::from_secs(7)),
             is_stale: true,
+            source: Some("node-1".into()),
         }]
     }
 }
@@ -309,6 +310,10 @@ fn live_state_is_read_at_each_scrape() {
             7.0,
         ),
         (r#"tidegate_provider_stale{provider="swarm"}"#, 1.0),
+        (
+            r#"tidegate_provider_relayed{member="node-1",provider="swarm"}"#,
+            1.0,
+        ),
         ("traefik_config_reloads_total", 1.0),
         ("traefik_config_last_reload_success", 9.0),
         ("tidegate_worker_panics_total", 1.0),
