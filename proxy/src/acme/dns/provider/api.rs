@@ -142,8 +142,12 @@ impl Reply {
     /// The JSON of a success; anything else is an error with the provider's words.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, DnsError> {
         self.done()?;
-        serde_json::from_slice(&self.body)
-            .map_err(|error| failed(self.code, format!("the answer can't be understood: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            failed(
+                self.code,
+                format!("the answer can't be understood: {error}"),
+            )
+        })
     }
 
     /// Whether it is a success.
@@ -151,7 +155,10 @@ impl Reply {
         if self.status.is_success() {
             return Ok(());
         }
-        Err(failed(self.code, format!("{}: {}", self.status, self.reason())))
+        Err(failed(
+            self.code,
+            format!("{}: {}", self.status, self.reason()),
+        ))
     }
 
     /// The same, where the thing may be gone already.

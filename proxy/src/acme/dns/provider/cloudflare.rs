@@ -64,7 +64,9 @@ impl Cloudflare {
         lookup: &Lookup,
         base: &str,
     ) -> Result<Self, DnsError> {
-        let base = variables.text(&["CLOUDFLARE_BASE_URL"]).unwrap_or_else(|| base.to_owned());
+        let base = variables
+            .text(&["CLOUDFLARE_BASE_URL"])
+            .unwrap_or_else(|| base.to_owned());
         let ttl = variables.number(&["CLOUDFLARE_TTL", "CF_TTL"], LEAST_TTL);
         if ttl < LEAST_TTL {
             let message = format!("{CODE}: a TTL of {ttl} s is too short: {LEAST_TTL} s at least");
@@ -107,7 +109,11 @@ impl Cloudflare {
         let zone = self.zone(record).await?;
         let path = ["zones", &zone, "dns_records"];
         let name = plain(&record.name);
-        let query = [("type", "TXT"), ("name", name.as_str()), ("per_page", "100")];
+        let query = [
+            ("type", "TXT"),
+            ("name", name.as_str()),
+            ("per_page", "100"),
+        ];
         let reply = self.records.call(Method::GET, &path, &query, None);
         let found: Found = reply.await?.json()?;
         let ours = |item: &&Item| item.content.trim_matches('"') == record.proof.value();
@@ -129,7 +135,10 @@ impl Cloudflare {
         match found.result.as_slice() {
             [only] => Ok(only.id.clone()),
             [] => Err(failed(CODE, format!("the credentials show no zone {zone}"))),
-            _ => Err(failed(CODE, format!("the credentials show several zones {zone}"))),
+            _ => Err(failed(
+                CODE,
+                format!("the credentials show several zones {zone}"),
+            )),
         }
     }
 }

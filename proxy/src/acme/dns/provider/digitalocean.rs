@@ -46,7 +46,9 @@ impl DigitalOcean {
         base: &str,
     ) -> Result<Self, DnsError> {
         let token = variables.required(&["DO_AUTH_TOKEN"])?;
-        let base = variables.text(&["DO_API_URL"]).unwrap_or_else(|| base.to_owned());
+        let base = variables
+            .text(&["DO_API_URL"])
+            .unwrap_or_else(|| base.to_owned());
         let timeout = api::timeout(variables, &["DO_HTTP_TIMEOUT"]);
         Ok(Self {
             api: Api::new(CODE, &base, timeout, explain)?.with_token(&token)?,
@@ -74,7 +76,11 @@ impl DigitalOcean {
         let zone = self.zone(record).await?;
         let path = ["v2", "domains", &zone, "records"];
         let name = plain(&record.name);
-        let query = [("type", "TXT"), ("name", name.as_str()), ("per_page", "200")];
+        let query = [
+            ("type", "TXT"),
+            ("name", name.as_str()),
+            ("per_page", "200"),
+        ];
         let reply = self.api.call(Method::GET, &path, &query, None);
         let found: Found = reply.await?.json()?;
         let ours = |item: &&Item| item.data.trim_matches('"') == record.proof.value();

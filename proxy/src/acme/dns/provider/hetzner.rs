@@ -49,12 +49,18 @@ impl Hetzner {
         lookup: &Lookup,
         base: &str,
     ) -> Result<Self, DnsError> {
-        let token = variables.required(&["HETZNER_API_TOKEN"]).map_err(|error| {
-            let has_key = variables.text(&["HETZNER_API_KEY"]).is_some();
-            let ended = "hetzner: the API of HETZNER_API_KEY has ended; make a token of the \
+        let token = variables
+            .required(&["HETZNER_API_TOKEN"])
+            .map_err(|error| {
+                let has_key = variables.text(&["HETZNER_API_KEY"]).is_some();
+                let ended = "hetzner: the API of HETZNER_API_KEY has ended; make a token of the \
                          Cloud API and set HETZNER_API_TOKEN";
-            if has_key { DnsError::Settings(ended.to_owned()) } else { error }
-        })?;
+                if has_key {
+                    DnsError::Settings(ended.to_owned())
+                } else {
+                    error
+                }
+            })?;
         let timeout = api::timeout(variables, &["HETZNER_HTTP_TIMEOUT"]);
         Ok(Self {
             api: Api::new(CODE, base, timeout, explain)?.with_token(&token)?,
@@ -68,7 +74,15 @@ impl Hetzner {
         let zone = self.lookup.zone(&record.name).await;
         let zone = zone.map_err(|error| failed(CODE, error))?;
         let name = below(&record.name, &zone)?;
-        let path = ["zones", &plain(&zone), "rrsets", &name, "TXT", "actions", action];
+        let path = [
+            "zones",
+            &plain(&zone),
+            "rrsets",
+            &name,
+            "TXT",
+            "actions",
+            action,
+        ];
         self.api.call(Method::POST, &path, &[], Some(body)).await
     }
 
@@ -102,7 +116,8 @@ impl Hetzner {
                 _ => return Ok(()),
             }
             sleep(self.pace.interval).await;
-            let reply = self.api.call(Method::GET, &["actions", &id], &[], None);
+            let path = ["actions", id.as_str()];
+            let reply = self.api.call(Method::GET, &path, &[], None);
             action = reply.await?.json::<Started>()?.action;
         }
     }

@@ -46,7 +46,8 @@ impl HttpReq {
 
     async fn post(&self, action: &str, record: &Record) -> Result<(), DnsError> {
         let body = self.body(record);
-        let reply = self.api.call(Method::POST, &[action], &[], Some(&body));
+        let path = [action];
+        let reply = self.api.call(Method::POST, &path, &[], Some(&body));
         reply.await?.done()
     }
 

@@ -28,7 +28,9 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -43,7 +45,9 @@ impl Scripted {
     /// Gives these answers, one after the other; then 500.
     pub(super) async fn start(answers: &[(u16, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned()));
+        let answers = answers
+            .iter()
+            .map(|(status, body)| (*status, (*body).to_owned()));
         let scripted = Self {
             address: listener.local_addr().unwrap(),
             answers: Arc::new(Mutex::new(answers.collect())),

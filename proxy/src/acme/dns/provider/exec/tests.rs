@@ -12,7 +12,11 @@ impl Script {
         let directory = std::env::temp_dir().join(format!("tidegate-exec-{}", fastrand::u64(..)));
         std::fs::create_dir(&directory).unwrap();
         let path = directory.join("program");
-        std::fs::write(&path, format!("#!/bin/sh\ncd \"$(dirname \"$0\")\"\n{text}\n")).unwrap();
+        std::fs::write(
+            &path,
+            format!("#!/bin/sh\ncd \"$(dirname \"$0\")\"\n{text}\n"),
+        )
+        .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         Self(directory)
     }
@@ -72,7 +76,9 @@ async fn a_failure_repeats_the_last_words() {
     let nobody = Exec::new(Variables::new(&among(&[("EXEC_PATH", "/nowhere/at/all")]))).unwrap();
     let error = nobody.add(&plain_record()).await.unwrap_err().to_string();
     assert!(error.contains("can't be run"), "{error}");
-    let none = Exec::new(Variables::new(&among(&[]))).unwrap_err().to_string();
+    let none = Exec::new(Variables::new(&among(&[])))
+        .unwrap_err()
+        .to_string();
     assert!(none.contains("EXEC_PATH"), "{none}");
 }
 
@@ -93,7 +99,9 @@ async fn one_runs_at_a_time() {
 
 #[tokio::test]
 async fn much_output_blocks_nobody_and_is_cut() {
-    let script = Script::new("i=0; while [ $i -lt 3000 ]; do echo \"line $i of many more to come\"; i=$((i+1)); done; exit 1");
+    let script = Script::new(
+        "i=0; while [ $i -lt 3000 ]; do echo \"line $i of many more to come\"; i=$((i+1)); done; exit 1",
+    );
     let error = script.provider(&[]).add(&plain_record()).await;
     assert!(error.unwrap_err().to_string().len() < 300);
 }
