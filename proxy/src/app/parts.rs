@@ -13,6 +13,7 @@ use rustls::server::ClientHello;
 use super::StartError;
 use super::view::Shown;
 use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
+use crate::acme::resolver::Outlet;
 use crate::admin::{
     ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,
     Terminating,
@@ -35,6 +36,8 @@ pub(super) struct App {
     pub(super) terminating: Terminating,
     /// What authorities can ask this process for.
     pub(super) board: Arc<Board>,
+    /// What certificate resolvers have.
+    pub(super) outlet: Arc<Outlet>,
     /// Answers their handshakes, if a resolver wants that.
     validations: Option<Arc<TlsAlpn>>,
     pub(super) tickets: Arc<Tickets>,
@@ -65,6 +68,7 @@ impl App {
             terminating: Terminating::default(),
             validations: validations.then(|| Arc::new(TlsAlpn::new(Arc::clone(&board), crypto))),
             board,
+            outlet: Arc::default(),
             tickets,
         };
         builder.set_internals(app.internals());
@@ -90,7 +94,10 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 started: SystemTime::now(),
             };
-            let source = Arc::new(Shown(Arc::clone(&self.snapshot)));
+            let source = Arc::new(Shown {
+                snapshot: Arc::clone(&self.snapshot),
+                resolvers: self.outlet.states(),
+            });
             add(
                 "api",
                 Arc::new(ApiService::new(source, &self.config, facts)),
@@ -116,7 +123,8 @@ impl App {
 
     /// The entry points, ready to be opened.
     pub(super) fn entry_points(&self) -> Vec<EntryPoint> {
-        let server = host_name();
+        let server = HeaderValue::try_from(host_name())
+            .unwrap_or_else(|_| HeaderValue::from_static("tidegate"));
         self.config
             .entry_points
             .iter()
@@ -179,9 +187,9 @@ fn metrics(config: &StaticConfig) -> Result<Option<Arc<Metrics>>, StartError> {
 }
 
 /// The name of this machine; in a container, what the stack file calls it.
-fn host_name() -> HeaderValue {
+pub(super) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    HeaderValue::try_from(name.trim()).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    name.trim().to_owned()
 }
 
 /// The settings of all certificate resolvers that speak ACME.

@@ -5,6 +5,7 @@
 //! of names. What is in the store is served by every proxy, whoever put it there.
 //! Nothing is taken out of a store here.
 
+mod announce;
 mod attempt;
 mod backoff;
 mod library;
@@ -17,6 +18,7 @@ mod run;
 mod show;
 mod state;
 
+pub use announce::Everywhere;
 pub use run::run;
 pub use state::{Pause, ResolverState, ResolverStates, SetState, SetStatus};
 
