@@ -186,9 +186,9 @@ fn store(
         builder.add_issued(Arc::clone(&issued.certificate));
     }
     let written = tls.stores.get(DEFAULT_STORE);
-    report
-        .problems
-        .extend(written.iter().flat_map(|object| &object.problems).cloned());
+    let problems = written.iter().flat_map(|object| &object.problems);
+    report.problems.extend(problems.cloned());
+    let written = written.filter(|object| !object.is_broken());
     let own = written.and_then(|object| {
         let file = object.value.default_certificate.as_ref()?;
         load(file, &object.origin, registry, report)
