@@ -242,3 +242,6 @@ impl ConnectionEvents for Counted {
         self.metrics.worker_panicked();
     }
 }
+
+#[cfg(test)]
+mod tests;
