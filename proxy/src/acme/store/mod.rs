@@ -4,6 +4,7 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod etcd;
 pub mod location;
 mod object;
 mod sealer;
