@@ -5,13 +5,17 @@
 //! change is one step that loses nothing of what others wrote meanwhile.
 
 pub mod etcd;
+pub mod file;
+pub mod json;
 pub mod location;
 mod object;
+mod open;
 mod sealer;
 mod shown;
 pub mod swarm;
 
 pub use location::{Location, LocationError};
+pub use open::{Parts, open};
 pub use sealer::{Opened, SealError, Sealer};
 
 use std::fmt;
