@@ -4,17 +4,20 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod etcd;
 pub mod file;
 pub mod json;
 pub mod location;
 #[cfg(test)]
 pub(crate) mod memory;
 mod object;
+mod open;
 mod sealer;
 mod shown;
 pub mod swarm;
 
 pub use location::{Location, LocationError};
+pub use open::{Parts, open};
 pub use sealer::{Opened, SealError, Sealer};
 
 use std::fmt;

@@ -45,7 +45,7 @@ const UNASKED: Duration = Duration::from_secs(15);
 const BLIND: Duration = Duration::from_secs(1);
 
 /// How many names are tried for a new generation before somebody is to blame.
-const TRIES: u32 = 32;
+const TRIES: u32 = 40;
 
 /// How long a challenge stays after its end: other machines' clocks may be wrong.
 const AFTERLIFE: Duration = Duration::from_secs(3600);
@@ -244,12 +244,16 @@ impl Inner {
         let identity = object.identity();
         let group = reading.groups.get(&reading::group_name(&identity));
         let newest = group.map_or(0, Group::newest);
+        let mut generation = newest;
         let plain = object.encode();
         let labels = self.labels(&identity);
-        for step in 1..=TRIES {
-            let Some(generation) = newest.checked_add(step) else {
+        for step in 0..TRIES {
+            // Where many write at once they go apart: generations may leave gaps.
+            let stride = fastrand::u32(1..=1 << (step / 4));
+            let Some(next) = generation.checked_add(stride) else {
                 break;
             };
+            generation = next;
             let name = reading::Name::of(&self.prefix, &identity, generation);
             let sealed = self.sealer.seal(&name, &plain);
             let sealed = sealed.map_err(|error| self.unusable(error.to_string()))?;
