@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod mesh;
 pub mod relay;
 pub mod seal;
 pub mod secret;
