@@ -6,15 +6,18 @@ use std::thread;
 use std::time::SystemTime;
 
 use ::http::HeaderValue;
+use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
 use super::StartError;
 use super::view::Shown;
+use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
 use crate::admin::{
     ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,
     Terminating,
 };
-use crate::config::startup::{self, StaticConfig};
+use crate::config::startup::{self, Acme, StaticConfig};
 use crate::entry_point::{ConnectionEvents, Dispatch, EntryPoint};
 use crate::http::SharedService;
 use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
@@ -29,6 +32,10 @@ pub(super) struct App {
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) terminating: Terminating,
+    /// What authorities can ask this process for.
+    pub(super) board: Arc<Board>,
+    /// Answers their handshakes, if a resolver wants that.
+    validations: Option<Arc<TlsAlpn>>,
 }
 
 impl App {
@@ -43,7 +50,9 @@ impl App {
             metrics.attach_access_log(log);
         }
         let crypto = Arc::new(crate::tls::provider());
-        let registry = Registry::new(crypto)?;
+        let registry = Registry::new(Arc::clone(&crypto))?;
+        let board = Arc::new(Board::default());
+        let validations = acme(&config).any(|acme| acme.tls_challenge.is_some());
         let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
         let app = Self {
             snapshot: Arc::new(SnapshotCell::from_pointee(builder.empty())),
@@ -51,6 +60,8 @@ impl App {
             metrics,
             access_log,
             terminating: Terminating::default(),
+            validations: validations.then(|| Arc::new(TlsAlpn::new(Arc::clone(&board), crypto))),
+            board,
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
@@ -87,6 +98,10 @@ impl App {
         if let Some(ping) = &self.config.ping {
             let service = PingService::new(ping, self.terminating.clone());
             add("ping", Arc::new(service));
+        }
+        if acme(&self.config).any(|acme| acme.http_challenge.is_some()) {
+            let service = ChallengeService::new(Arc::clone(&self.board));
+            add("acme-http", Arc::new(service));
         }
         if let Some(metrics) = &self.metrics {
             let service = PrometheusService::new(Arc::clone(metrics));
@@ -137,7 +152,12 @@ impl App {
             name,
             config: config.clone(),
             service: Arc::new(dispatch),
-            tls: Some(Arc::new(InForce(Arc::clone(&self.snapshot)))),
+            tls: Some(Arc::new(InForce {
+                snapshot: Arc::clone(&self.snapshot),
+                validations: (!config.allow_acme_by_pass)
+                    .then(|| self.validations.clone())
+                    .flatten(),
+            })),
             events,
         }
     }
@@ -160,13 +180,29 @@ fn host_name() -> HeaderValue {
     HeaderValue::try_from(name.trim()).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
 }
 
+/// The settings of all certificate resolvers that speak ACME.
+fn acme(config: &StaticConfig) -> impl Iterator<Item = &Acme> {
+    let resolvers = config.certificates_resolvers.values();
+    resolvers.filter_map(|resolver| resolver.acme.as_ref())
+}
+
 /// The TLS settings of the snapshot that is in force when a client says hello.
 #[derive(Debug)]
-struct InForce(Arc<SnapshotCell>);
+struct InForce {
+    snapshot: Arc<SnapshotCell>,
+    validations: Option<Arc<TlsAlpn>>,
+}
 
 impl ServerConfigs for InForce {
     fn select(&self, hello: &ClientHello<'_>) -> Option<SelectedConfig> {
-        self.0.load().tls.select(hello)
+        self.snapshot.load().tls.select(hello)
+    }
+
+    fn challenge<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<ServerConfig>>> {
+        match &self.validations {
+            Some(validations) => Box::pin(validations.config(name)),
+            None => Box::pin(std::future::ready(None)),
+        }
     }
 }
 
