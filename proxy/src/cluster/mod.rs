@@ -5,6 +5,12 @@
 //! the keys of session tickets, and what a manager's provider says for workers
 //! that have no engine to ask. Nothing here decides: what arrives is handed on.
 
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod mesh;
+pub mod seal;
+pub mod secret;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,11 @@
 
 pub mod file;
 pub mod json;
+pub mod location;
+mod sealer;
+
+pub use location::{Location, LocationError};
+pub use sealer::{Opened, SealError, Sealer};
 
 use std::fmt;
 use std::sync::Arc;
