@@ -84,7 +84,9 @@ impl FileStore {
     async fn look_patiently(&self) {
         let mut look = self.look().boxed();
         if timeout(SILENCE, &mut look).await.is_err() {
-            self.show_trouble(Some("its mount does not answer".to_owned()));
+            let known = Observed::clone(&self.observed.borrow());
+            let trouble = Some(format!("{}: its mount does not answer", self.place));
+            self.show(Observed { trouble, ..known });
             let _ = look.await;
         }
     }
@@ -100,48 +102,30 @@ impl FileStore {
         act: impl FnOnce(&mut Disk) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let mut disk = Arc::clone(&self.disk).lock_owned().await;
-        let at = Instant::now();
         let done = spawn_blocking(move || {
             let outcome = act(&mut disk);
-            (outcome, disk.contents())
+            let seen = Observed {
+                contents: disk.contents(),
+                at: disk.read_at(),
+                trouble: disk.trouble(),
+            };
+            (outcome, seen)
         });
-        let (outcome, contents) = done.await.map_err(|_| self.broken())?;
-        self.show(contents, at, outcome.as_ref().err());
+        let (outcome, seen) = done.await.map_err(|_| self.broken())?;
+        self.show(seen);
         outcome
     }
 
-    fn show(
-        &self,
-        contents: Option<Arc<super::Contents>>,
-        at: Instant,
-        trouble: Option<&StoreError>,
-    ) {
-        // What waited too long for others to finish says nothing about the file.
-        let is_read = trouble.is_none();
-        let trouble = trouble.map(ToString::to_string);
-        self.say(trouble.as_deref());
+    /// Shows what is known, and wakes nobody if only the time is new.
+    fn show(&self, seen: Observed) {
+        self.say(seen.trouble.as_deref());
         self.observed.send_if_modified(|observed| {
-            let is_same = match (&observed.contents, &contents) {
+            let is_same = match (&observed.contents, &seen.contents) {
                 (Some(known), Some(new)) => Arc::ptr_eq(known, new),
                 (known, new) => known.is_none() && new.is_none(),
             };
-            let is_news = !is_same || observed.trouble != trouble;
-            let at = if is_read { Some(at) } else { observed.at };
-            *observed = Arc::new(Observed {
-                contents,
-                at,
-                trouble,
-            });
-            is_news
-        });
-    }
-
-    fn show_trouble(&self, trouble: Option<String>) {
-        self.say(trouble.as_deref());
-        self.observed.send_if_modified(|observed| {
-            let is_news = observed.trouble != trouble;
-            let known = Observed::clone(observed);
-            *observed = Arc::new(Observed { trouble, ..known });
+            let is_news = !is_same || observed.trouble != seen.trouble;
+            *observed = Arc::new(seen);
             is_news
         });
     }

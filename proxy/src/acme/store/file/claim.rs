@@ -175,6 +175,9 @@ impl Drop for Claim {
 /// Takes a claim of this text away; whether it was there. Moved aside first, so that of
 /// several who try one succeeds.
 fn remove(path: &Path, text: &[u8]) -> io::Result<bool> {
+    if read(path)?.as_deref() != Some(text) {
+        return Ok(false);
+    }
     let aside = beside(path, &format!("{:032x}", fastrand::u128(..)));
     match fs::rename(path, &aside) {
         Ok(()) => {}

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::json::{Document, FormatError};
@@ -48,6 +49,13 @@ pub(super) struct Disk {
     /// Whether others on the machine may read the keys, and it can't be helped.
     is_open_to_others: bool,
     aside: aside::Aside,
+    /// Why it could not be read when it was looked at last.
+    not_read: Option<String>,
+    /// Why the last change could not be made.
+    not_changed: Option<String>,
+    read_at: Option<Instant>,
+    /// Whether it turned out just now that it can't be replaced.
+    was_surprised: bool,
 }
 
 /// How the file is written.
@@ -68,6 +76,10 @@ impl Disk {
             problems: Vec::new(),
             is_open_to_others: false,
             aside: aside::Aside::default(),
+            not_read: None,
+            not_changed: None,
+            read_at: None,
+            was_surprised: false,
         }
     }
 
@@ -76,8 +88,52 @@ impl Disk {
         self.contents.clone()
     }
 
+    /// When it was last read or seen to be unchanged.
+    pub(super) fn read_at(&self) -> Option<Instant> {
+        self.read_at
+    }
+
+    /// What is wrong with it now.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.not_read.clone().or_else(|| self.not_changed.clone())
+    }
+
     /// Looks whether others changed something.
     pub(super) fn look(&mut self) -> Result<(), StoreError> {
+        let at = Instant::now();
+        let outcome = self.look_now();
+        if outcome.is_ok() && self.not_read.is_some() {
+            self.not_changed = None;
+        }
+        self.not_read = outcome.as_ref().err().map(ToString::to_string);
+        if outcome.is_ok() {
+            self.read_at = Some(at);
+        }
+        outcome
+    }
+
+    /// Makes changes on top of what is there now.
+    pub(super) fn apply(
+        &mut self,
+        resolver: &str,
+        changes: Vec<Change>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        let mut outcome = self.apply_now(resolver, changes.clone(), now);
+        if outcome.is_err() && std::mem::take(&mut self.was_surprised) {
+            outcome = self.apply_now(resolver, changes, now);
+        }
+        match &outcome {
+            Ok(()) => (self.not_read, self.not_changed) = (None, None),
+            // The next look says it as well, and sees when it is over.
+            Err(StoreError::Damaged { .. }) => {}
+            Err(_) if self.not_read.is_some() => {}
+            Err(error) => self.not_changed = Some(error.to_string()),
+        }
+        outcome
+    }
+
+    fn look_now(&mut self) -> Result<(), StoreError> {
         let first = self.contents.is_none();
         if first {
             self.make()?;
@@ -102,8 +158,7 @@ impl Disk {
         }
     }
 
-    /// Makes changes on top of what is there now.
-    pub(super) fn apply(
+    fn apply_now(
         &mut self,
         resolver: &str,
         changes: Vec<Change>,
@@ -230,7 +285,7 @@ impl Disk {
             match make_lock_file(&lock_file, path) {
                 Ok(()) => None,
                 // Others have one: there is no other lock that they would see.
-                Err(error) if lock_file.exists() => return Err(self.unusable(&error)),
+                Err(error) if lock_file.exists() => return Err(self.not_written(&error)),
                 Err(error) => Some(format!("nothing can be made beside it: {error}")),
             }
         };
@@ -348,7 +403,8 @@ impl Disk {
                 }
             }
             io::ErrorKind::ResourceBusy => {
-                // A mount that did not look like one. Whoever asks again gets through.
+                // A mount that did not look like one.
+                self.was_surprised = true;
                 self.say_in_place("it is mounted by itself");
                 self.go(true);
                 self.unusable(error)

@@ -21,13 +21,13 @@ use super::claim::{Claim, Claims};
 
 /// Names' bytes begin here: behind everything that a file like this will ever hold,
 /// because CIFS keeps others from reading what is locked.
-const FIRST: i64 = 1 << 30;
+const FIRST: libc::off_t = 1 << 30;
 
 /// The byte of those who write; names have the ones behind it.
-const WRITERS: i64 = FIRST - 1;
+const WRITERS: libc::off_t = FIRST - 1;
 
-/// How often a busy lock is tried again.
-const AGAIN: Duration = Duration::from_millis(5);
+/// The longest pause before a busy lock is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Where locks are taken.
 #[derive(Debug)]
@@ -106,7 +106,8 @@ impl Locks {
                 let message = format!("somebody else has been writing it for {longest:?}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
-            std::thread::sleep(AGAIN + AGAIN.mul_f64(fastrand::f64()));
+            // At random: those who wait would come in step with one who writes all the time.
+            std::thread::sleep(AGAIN.mul_f64(fastrand::f64()));
         }
     }
 }
@@ -122,10 +123,13 @@ impl Held {
 }
 
 impl Subject<'_> {
-    fn byte(self) -> i64 {
+    fn byte(self) -> libc::off_t {
         match self {
             Self::Writers => WRITERS,
-            Self::Name(name) => FIRST + i64::from(hash(name) & 0x3fff_ffff),
+            Self::Name(name) => {
+                let place = i32::try_from(hash(name) & 0x3fff_ffff);
+                FIRST + libc::off_t::from(place.unwrap_or_default())
+            }
         }
     }
 
@@ -170,11 +174,11 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
     clippy::cast_possible_truncation,
     reason = "kinds of locks and SEEK_SET are small constants"
 )]
-fn lock_byte(file: &File, byte: i64, kind: libc::c_int) -> Result<(), Errno> {
+fn lock_byte(file: &File, byte: libc::off_t, kind: libc::c_int) -> Result<(), Errno> {
     let lock = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte as libc::off_t,
+        l_start: byte,
         l_len: 1,
         l_pid: 0,
     };
