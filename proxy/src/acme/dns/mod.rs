@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod bind;
 mod client;
+#[cfg(test)]
+mod fake;
 mod lookup;
 mod propagation;
 mod provider;
@@ -154,4 +156,59 @@ pub enum DnsError {
         /// What was wrong at the last look.
         last: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(provider: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+        let settings = DnsChallenge {
+            provider: provider.to_owned(),
+            resolvers: vec!["127.0.0.1:1".to_owned()],
+            ..DnsChallenge::default()
+        };
+        let made = solver(&settings, variable);
+        made.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_provider_is_told_which_are_known() {
+        let error = refusal("gandi", &|_| None);
+        for code in ["\"gandi\"", "cloudflare", "httpreq", "rfc2136"] {
+            assert!(error.contains(code), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_known_provider_names_the_variable_that_it_lacks() {
+        for code in provider::KNOWN {
+            let error = refusal(code, &|_| None);
+            assert!(error.contains("environment variable"), "{code}: {error}");
+            let all = |name: &str| match name {
+                "HTTPREQ_ENDPOINT" => Some("http://127.0.0.1:1/".to_owned()),
+                name if name.ends_with("TSIG_FILE") => None,
+                name if name.ends_with("BASE_URL") || name.ends_with("API_URL") => None,
+                name if name.contains("TSIG") => None,
+                _ => Some("300".to_owned()),
+            };
+            let settings = DnsChallenge {
+                provider: code.to_owned(),
+                ..DnsChallenge::default()
+            };
+            solver(&settings, &all).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_proof_is_the_digest_of_a_key_authorization() {
+        // RFC 8555 §8.1's example, digested by openssl.
+        let text = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.\
+                    NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        let proof = Proof::new(text);
+        assert_eq!(proof.token(), "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA");
+        assert_eq!(proof.key_authorization(), text);
+        assert_eq!(proof.value(), "ZTRx1Ckl1-tM05o5zaizTTA0yUy5AGereMgSNWC6Ll8");
+        assert!(!format!("{proof:?}").contains("NzbLs"));
+    }
 }

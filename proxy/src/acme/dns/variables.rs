@@ -52,7 +52,7 @@ impl<'a> Variables<'a> {
     /// A whole number of seconds.
     pub(super) fn seconds(&self, names: &[&str], default: u64) -> Duration {
         self.seconds_if_set(names)
-            .unwrap_or(Duration::from_secs(default))
+            .unwrap_or_else(|| Duration::from_secs(default))
     }
 
     /// The same, or nothing.

@@ -64,7 +64,7 @@ impl Api {
             return Err(unusable());
         }
         let tls = ClientTls::default().config(&[]);
-        let tls = tls.map_err(|error| failed(code, error))?;
+        let tls = tls.map_err(|error| failed(code, &error))?;
         let limits = Limits {
             head: None,
             whole: Some(timeout),
@@ -112,7 +112,7 @@ impl Api {
             *request.body_mut() = Full::new(Bytes::from(body.to_string()));
         }
         let response = self.https.send(request).await;
-        let response = response.map_err(|error| failed(self.code, with_cause(&error)))?;
+        let response = response.map_err(|error| failed(self.code, &with_cause(&error)))?;
         Ok(Reply {
             code: self.code,
             status: response.status(),
@@ -134,7 +134,7 @@ impl Api {
             text.extend(utf8_percent_encode(value, PLAIN));
         }
         text.parse()
-            .map_err(|_| failed(self.code, format!("{text:?} is no address")))
+            .map_err(|_| failed(self.code, &format!("{text:?} is no address")))
     }
 }
 

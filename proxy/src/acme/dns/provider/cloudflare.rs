@@ -128,13 +128,16 @@ impl Cloudflare {
     /// The identifier of the zone that the record is in.
     async fn zone(&self, record: &Record) -> Result<String, DnsError> {
         let zone = self.lookup.zone(&record.name).await;
-        let zone = plain(&zone.map_err(|error| failed(CODE, error))?);
+        let zone = plain(&zone.map_err(|error| failed(CODE, &error))?);
         let query = [("name", zone.as_str()), ("per_page", "50")];
         let reply = self.zones.call(Method::GET, &["zones"], &query, None);
         let found: Found = reply.await?.json()?;
         match found.result.as_slice() {
             [only] => Ok(only.id.clone()),
-            [] => Err(failed(CODE, format!("the credentials show no zone {zone}"))),
+            [] => Err(failed(
+                CODE,
+                &format!("the credentials show no zone {zone}"),
+            )),
             _ => Err(failed(
                 CODE,
                 format!("the credentials show several zones {zone}"),

@@ -94,7 +94,7 @@ impl DigitalOcean {
 
     async fn zone(&self, record: &Record) -> Result<String, DnsError> {
         let zone = self.lookup.zone(&record.name).await;
-        Ok(plain(&zone.map_err(|error| failed(CODE, error))?))
+        Ok(plain(&zone.map_err(|error| failed(CODE, &error))?))
     }
 }
 

@@ -58,7 +58,7 @@ impl Exec {
         let mut child = self
             .command(action, record)
             .spawn()
-            .map_err(|error| failed(CODE, format!("{:?} can't be run: {error}", self.program)))?;
+            .map_err(|error| failed(CODE, &format!("{:?} can't be run: {error}", self.program)))?;
         let output = (child.stdout.take(), child.stderr.take());
         let work = async {
             let said = tokio::join!(heard(output.0), heard(output.1));
@@ -66,12 +66,12 @@ impl Exec {
         };
         let (status, (out, err)) = timeout(PATIENCE, work)
             .await
-            .map_err(|_| failed(CODE, format!("{:?} hangs and is killed", self.program)))?;
+            .map_err(|_| failed(CODE, &format!("{:?} hangs and is killed", self.program)))?;
         let said = format!("{out}{err}");
         for line in said.lines() {
             info!(program = self.program, line, "The DNS program says");
         }
-        let status = status.map_err(|error| failed(CODE, error))?;
+        let status = status.map_err(|error| failed(CODE, &error))?;
         if status.success() {
             return Ok(());
         }

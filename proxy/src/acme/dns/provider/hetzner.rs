@@ -72,7 +72,7 @@ impl Hetzner {
 
     async fn change(&self, record: &Record, action: &str, body: &Value) -> Result<Reply, DnsError> {
         let zone = self.lookup.zone(&record.name).await;
-        let zone = zone.map_err(|error| failed(CODE, error))?;
+        let zone = zone.map_err(|error| failed(CODE, &error))?;
         let name = below(&record.name, &zone)?;
         let path = [
             "zones",
@@ -108,10 +108,10 @@ impl Hetzner {
         loop {
             match action.status.as_str() {
                 "running" if Instant::now() < deadline => {}
-                "running" => return Err(failed(CODE, format!("the action {id} does not end"))),
+                "running" => return Err(failed(CODE, &format!("the action {id} does not end"))),
                 "error" => {
                     let reason = reason(&action.error).unwrap_or_default();
-                    return Err(failed(CODE, format!("the action {id} failed: {reason}")));
+                    return Err(failed(CODE, &format!("the action {id} failed: {reason}")));
                 }
                 _ => return Ok(()),
             }

@@ -95,7 +95,7 @@ fn unknown(code: &str) -> DnsError {
 }
 
 /// A provider's failure.
-fn failed(provider: &'static str, message: impl ToString) -> DnsError {
+fn failed(provider: &'static str, message: &dyn std::fmt::Display) -> DnsError {
     DnsError::Provider {
         provider,
         message: message.to_string(),

@@ -79,12 +79,12 @@ impl Rfc2136 {
         let mut update = update(&zone, self.change_record(change, record));
         let now = SystemTime::now();
         let signed = match &self.key {
-            Some(key) => Some(key.sign(&mut update, now).map_err(|e| failed(CODE, e))?),
+            Some(key) => Some(key.sign(&mut update, now).map_err(|e| failed(CODE, &e))?),
             None => None,
         };
         let server = address(&self.server).await?;
         let answer = self.client.exchange(server, &update).await;
-        let answer = answer.map_err(|error| failed(CODE, lookup_error(&error)))?;
+        let answer = answer.map_err(|error| failed(CODE, &lookup_error(&error)))?;
         let checked =
             signed.map(|signed| signed.check(&answer.message, &answer.bytes, SystemTime::now()));
         self.outcome(answer.message.metadata.response_code, checked, &zone)
@@ -93,11 +93,11 @@ impl Rfc2136 {
     async fn zone(&self, name: &Name) -> Result<Name, DnsError> {
         if self.zones.is_empty() {
             let zone = self.lookup.zone(name).await;
-            return zone.map_err(|error| failed(CODE, error));
+            return zone.map_err(|error| failed(CODE, &error));
         }
         let zone = self.zones.iter().find(|zone| zone.zone_of(name));
         let message = || format!("{name} is in none of the zones of RFC2136_ZONES");
-        zone.cloned().ok_or_else(|| failed(CODE, message()))
+        zone.cloned().ok_or_else(|| failed(CODE, &message()))
     }
 
     /// A record to add, or one of class NONE for the one to delete (RFC 2136 §2.5.4).

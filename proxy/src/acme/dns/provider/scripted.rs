@@ -91,7 +91,7 @@ impl Scripted {
             body: serde_json::from_slice(&body).unwrap_or_default(),
         });
         let next = self.answers.lock().unwrap().pop_front();
-        let (status, body) = next.unwrap_or((500, "nothing is left to say".to_owned()));
+        let (status, body) = next.unwrap_or_else(|| (500, "nothing is left to say".to_owned()));
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response

@@ -1,4 +1,3 @@
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::super::scripted::{among, plain_record};
@@ -12,12 +11,14 @@ impl Script {
         let directory = std::env::temp_dir().join(format!("tidegate-exec-{}", fastrand::u64(..)));
         std::fs::create_dir(&directory).unwrap();
         let path = directory.join("program");
-        std::fs::write(
-            &path,
-            format!("#!/bin/sh\ncd \"$(dirname \"$0\")\"\n{text}\n"),
-        )
-        .unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Written by another process: one that is forked while we hold the file open for
+        // writing would keep it from being run.
+        let text = format!("#!/bin/sh\ncd \"$(dirname \"$0\")\"\n{text}\n");
+        let written = std::process::Command::new("sh")
+            .args(["-c", "printf %s \"$1\" > \"$0\"; chmod 700 \"$0\""])
+            .args([path.to_str().unwrap(), &text])
+            .status();
+        assert!(written.unwrap().success());
         Self(directory)
     }
 
