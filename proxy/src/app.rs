@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tidegate_shared::docker::EndpointError;
 use tidegate_shared::shutdown::{Shutdown, Stage};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,8 +35,8 @@ use self::control::{CERTIFICATES, Control, Resolvers};
 use self::live::Live;
 use self::parts::App;
 use self::sources::Sources;
-use crate::cluster::Mesh;
 use crate::cluster::secret::SecretError;
+use crate::cluster::{Mesh, mesh};
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
@@ -73,7 +74,13 @@ pub enum StartError {
     AccessLog(#[from] observe::AccessLogError),
     /// The cluster's secret can't be had.
     #[error("the cluster can't be joined")]
-    Cluster(#[from] SecretError),
+    Secret(#[from] SecretError),
+    /// The members can't be talked to.
+    #[error("the cluster can't be joined")]
+    Mesh(#[from] mesh::StartError),
+    /// The engine that knows the members can't be asked.
+    #[error("cluster.service can't be asked for")]
+    Engine(#[from] EndpointError),
     /// A resolver's store can't be opened.
     #[error("certificatesResolvers.{resolver}.acme.storage: {message}")]
     Storage {
@@ -106,7 +113,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let (app, builder) = App::make(Arc::new(config))?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let joined = Cluster::join(&app.config)?;
+    let joined = Cluster::join(&app, &stop, &mut tasks)?;
     let mesh = joined.mesh.as_ref();
     let mut sources = Sources::start(&app.config, &signals.reload, &stop, mesh, &mut tasks)?;
     keep_tickets(&app, mesh, &mut tasks);

@@ -17,13 +17,12 @@ use tracing::error;
 
 use super::StartError;
 use super::parts::App;
-use crate::acme::authority::client::Client;
-use crate::acme::authority::{Announce, Enroll, Enrolled, OrderError};
+
+use crate::acme::authority::{Announce, Client, Enroll, Enrolled, OrderError};
 use crate::acme::challenge::{Board, Stored};
 use crate::acme::resolver::{self, Clock, Everywhere, Outlet, Parts};
-use crate::acme::store::swarm::SwarmStore;
-use crate::acme::store::{Account, Location, Sealer, Store, StoreError, file};
-use crate::acme::{dns, store};
+use crate::acme::store::{self, Account, Location, Sealer, Store, StoreError};
+use crate::acme::dns;
 use crate::config::startup::{Acme, StaticConfig};
 use crate::provider::swarm;
 use crate::tls::Wanted;
@@ -148,24 +147,18 @@ impl Starting<'_> {
     }
 
     fn open(&self, location: &Location) -> Result<Arc<dyn Store>, StoreError> {
-        let Membership { name, sealer, .. } = self.membership;
-        Ok(match location {
-            Location::File(path) => file::open(path),
-            Location::Swarm { prefix } => {
-                let unusable = |message: String| StoreError::Unusable {
-                    place: format!("swarm:{prefix}"),
-                    message,
-                };
-                let swarm = self.config.providers.swarm.as_ref();
-                let swarm = swarm.ok_or_else(|| unusable("providers.swarm is off".to_owned()))?;
-                let engine = swarm::configs(swarm);
-                let engine = engine.map_err(|error| unusable(Chain(&error).to_string()))?;
-                Arc::new(SwarmStore::open(prefix, name, engine, sealer.clone())?)
-            }
-            Location::Etcd(etcd) => {
-                Arc::new(store::etcd::EtcdStore::open(etcd, name, sealer.clone())?)
-            }
-        })
+        let swarm = self.config.providers.swarm.as_ref();
+        let configs = swarm.map(swarm::configs).transpose();
+        let configs = configs.map_err(|error| StoreError::Unusable {
+            place: "providers.swarm".to_owned(),
+            message: Chain(&error).to_string(),
+        })?;
+        let parts = store::Parts {
+            owner: self.membership.name.clone(),
+            sealer: self.membership.sealer.clone(),
+            configs,
+        };
+        store::open(location, &parts)
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
 use super::StartError;
 use super::certificates::Membership;
-use super::parts::host_name;
-use crate::cluster::Mesh;
+use super::parts::{App, host_name};
 use crate::cluster::seal::Seal;
 use crate::cluster::secret::Secrets;
-use crate::config::startup::StaticConfig;
+use crate::cluster::{Mesh, mesh};
+use crate::provider::swarm;
 
 /// A member, or a proxy alone.
 #[derive(Debug, Default)]
@@ -20,19 +23,37 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Joins the cluster of the settings.
-    pub(super) fn join(config: &StaticConfig) -> Result<Self, StartError> {
+    /// Joins the cluster of the settings. Its work runs as tasks.
+    pub(super) fn join(
+        app: &App,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, StartError> {
         let mut joined = Self::default();
         joined.membership.name = host_name();
-        let Some(settings) = &config.cluster else {
+        let Some(settings) = &app.config.cluster else {
             return Ok(joined);
         };
-        if !settings.name.is_empty() {
-            joined.membership.name.clone_from(&settings.name);
+        let Some(secrets) = Secrets::read(settings)? else {
+            return Ok(joined);
+        };
+        joined.membership.sealer = Some(Arc::new(Seal::new(&secrets)));
+        let opened = mesh::Settings::read(settings)?;
+        joined.membership.name = opened.name.to_string();
+        let mut others = Vec::new();
+        if let Some(swarm) = &app.config.providers.swarm
+            && !settings.service.is_empty()
+        {
+            let engine = swarm::engine(swarm)?;
+            let port = opened.address.port();
+            let service = settings.service.clone();
+            let (addresses, following) =
+                mesh::service::watch(engine, service, port, stop.clone());
+            others.push(addresses);
+            tasks.spawn(following);
         }
-        if let Some(secrets) = Secrets::read(settings)? {
-            joined.membership.sealer = Some(Arc::new(Seal::new(&secrets)));
-        }
+        let mesh = mesh::start(opened, &secrets, others, stop.clone())?;
+        joined.mesh = Some(mesh);
         Ok(joined)
     }
 }

@@ -88,6 +88,16 @@ impl Provider {
     }
 }
 
+/// The engine that knows the Swarm, for who asks it something else. Does not connect yet.
+///
+/// # Errors
+/// When endpoint or TLS files can't be used.
+pub fn engine(config: &Config) -> Result<Arc<dyn Engine>, EndpointError> {
+    let credentials = (config.username.as_str(), config.password.as_str());
+    let timeout = config.http_client_timeout.0;
+    client(&config.endpoint, config.tls.as_ref(), credentials, timeout)
+}
+
 /// The same Swarm's configs, for who keeps something in them. Does not connect yet.
 ///
 /// # Errors
