@@ -168,8 +168,10 @@ impl Disk {
         let way = self.way()?;
         self.close_to_others();
         if self.is_open_to_others {
-            return Err(self.unusable(&"others may read it, and its mode can't be changed: no key is \
-                                       written there before it is 600"));
+            return Err(self.unusable(
+                &"others may read it, and its mode can't be changed: no key is \
+                                       written there before it is 600",
+            ));
         }
         let is_brief = |change: &Change| {
             matches!(change, Change::PutChallenge(_) | Change::RemoveChallenge(_))
@@ -412,12 +414,7 @@ impl Disk {
     }
 }
 
-fn changed(
-    source: &Source,
-    resolver: &str,
-    changes: Vec<Change>,
-    now: SystemTime,
-) -> Document {
+fn changed(source: &Source, resolver: &str, changes: Vec<Change>, now: SystemTime) -> Document {
     let mut document = source.document.clone();
     for change in changes {
         document.apply(resolver, change, now);

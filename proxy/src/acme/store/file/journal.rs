@@ -136,7 +136,12 @@ mod tests {
     fn file(text: &[u8]) -> File {
         let path = std::env::temp_dir().join(format!("journal-{:x}", fastrand::u128(..)));
         let mut options = File::options();
-        let mut file = options.read(true).write(true).create_new(true).open(&path).unwrap();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
         std::fs::remove_file(path).unwrap();
         file.write_all(text).unwrap();
         file
@@ -184,7 +189,11 @@ mod tests {
                 let found = read(&mut file).unwrap().bytes;
                 let found = found.trim_ascii_end();
                 let is_whole = found == known.trim_ascii_end() || found == next;
-                assert!(is_whole, "{first}, {second}: {}", String::from_utf8_lossy(found));
+                assert!(
+                    is_whole,
+                    "{first}, {second}: {}",
+                    String::from_utf8_lossy(found)
+                );
                 assert!(write_until(&mut file, next, 9));
                 assert_eq!(bytes(&mut file), next, "in order after a whole write");
             }

@@ -67,7 +67,8 @@ async fn beat(kept: Arc<Kept>, patience: Duration) {
 impl Kept {
     fn beat(&self) -> std::io::Result<bool> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.as_mut().map_or(Ok(false), |held| held.beat(&self.path))
+        held.as_mut()
+            .map_or(Ok(false), |held| held.beat(&self.path))
     }
 
     fn let_go(&self) {

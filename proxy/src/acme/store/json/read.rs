@@ -33,7 +33,9 @@ pub(super) fn document(text: &[u8]) -> Result<Document, (FormatError, Document)>
         return Err((FormatError::Version1, Document::default()));
     }
     let message = error.to_string();
-    let message = message.rsplit_once(PLACE).map_or(&*message, |(text, _)| text);
+    let message = message
+        .rsplit_once(PLACE)
+        .map_or(&*message, |(text, _)| text);
     let error = FormatError::Broken {
         line: error.line(),
         column: error.column(),

@@ -98,7 +98,10 @@ fn traefiks_file_is_read_and_written_to_the_letter() {
     assert_eq!(account.uri, "https://ca.example/acme/acct/7");
     assert_eq!(account.private_key, [1, 2, 3]);
     assert_eq!(account.contact, ["mailto:ops@site.example"]);
-    assert_eq!(part.certificates[0].domain, domain("a.example", &["b.example"]));
+    assert_eq!(
+        part.certificates[0].domain,
+        domain("a.example", &["b.example"])
+    );
     assert_eq!(part.certificates[0].chain, b"CHAIN");
     assert_eq!(meaning.contents.resolvers["idle"], Default::default());
 }
@@ -111,7 +114,10 @@ fn what_traefik_2_and_others_wrote_stays() {
         "Certificates":[{"domain":{"main":"a.example"},"certificate":"Q0g=","key":"S0U=","Store":"default","Note":[2]}],
         "Other":{"deep":null}}, "none":null}"#,
     );
-    let mut account = document.meaning().contents.resolvers["le"].account.clone().unwrap();
+    let mut account = document.meaning().contents.resolvers["le"]
+        .account
+        .clone()
+        .unwrap();
     assert_eq!(account.key_type, "4096");
     account.status = "revoked".to_owned();
     document.apply("le", Change::SetAccount(account), UNIX_EPOCH);
@@ -120,11 +126,17 @@ fn what_traefik_2_and_others_wrote_stays() {
     let written: Value = serde_json::from_slice(&document.to_text()).unwrap();
     assert_eq!(written["le"]["Account"]["Mood"], 1);
     assert_eq!(written["le"]["Account"]["KeyType"], "4096");
-    assert_eq!(written["le"]["Account"]["Registration"]["body"]["status"], "revoked");
+    assert_eq!(
+        written["le"]["Account"]["Registration"]["body"]["status"],
+        "revoked"
+    );
     assert_eq!(written["le"]["Certificates"].as_array().unwrap().len(), 1);
     assert_eq!(written["le"]["Certificates"][0]["Note"], json!([2]));
     assert_eq!(written["le"]["Other"], json!({"deep": null}));
-    assert_eq!(written["none"], json!({"Account": null, "Certificates": null}));
+    assert_eq!(
+        written["none"],
+        json!({"Account": null, "Certificates": null})
+    );
 }
 
 #[test]
@@ -145,12 +157,19 @@ fn changes_say_what_they_say() {
     let read = parse(&String::from_utf8(document.to_text()).unwrap());
     let part = &read.meaning().contents.resolvers["le"];
     assert_eq!(part.certificates, [certificate("a.example", "2")]);
-    assert_eq!(part.challenges, [challenge("two", 150), challenge("one", 300)]);
+    assert_eq!(
+        part.challenges,
+        [challenge("two", 150), challenge("one", 300)]
+    );
 
     let later = UNIX_EPOCH + Duration::from_secs(150);
     document.apply("other", Change::RemoveChallenge("none".to_owned()), later);
     let part = &document.meaning().contents.resolvers["le"];
-    assert_eq!(part.challenges, [challenge("one", 300)], "what is over goes, whoever writes");
+    assert_eq!(
+        part.challenges,
+        [challenge("one", 300)],
+        "what is over goes, whoever writes"
+    );
 }
 
 #[test]
@@ -165,7 +184,10 @@ fn another_account_takes_nothing_over() {
         key_type: "P256".to_owned(),
     };
     document.apply("le", Change::SetAccount(account.clone()), UNIX_EPOCH);
-    assert_eq!(document.meaning().contents.resolvers["le"].account, Some(account));
+    assert_eq!(
+        document.meaning().contents.resolvers["le"].account,
+        Some(account)
+    );
     let text = String::from_utf8(document.to_text()).unwrap();
     assert!(!text.contains("orders/7"));
 }
@@ -188,7 +210,10 @@ fn nothing_is_an_empty_document() {
 fn a_mistake_is_named_and_what_is_before_it_stays() {
     let cut = OF_TRAEFIK_3.find("\"Store\": \"default\"").unwrap();
     let whole = &OF_TRAEFIK_3[..cut + 20];
-    let closed = format!("{}\n      }},\n      {{\"domain\": {{\"ma", whole.trim_end());
+    let closed = format!(
+        "{}\n      }},\n      {{\"domain\": {{\"ma",
+        whole.trim_end()
+    );
     let (error, salvaged) = Document::parse(closed.as_bytes()).err().unwrap();
     let FormatError::Broken { line, message, .. } = error else {
         panic!("{error}");
@@ -236,12 +261,19 @@ fn bad_parts_are_named_and_kept() {
         {"domain":{"main":"good.example"},"certificate":"Q0g=","key":"S0U=","Store":"default"}]}}"#;
     let mut document = parse(text);
     let meaning = document.meaning();
-    let names: Vec<_> = meaning.contents.resolvers["le"].certificates.iter().collect();
+    let names: Vec<_> = meaning.contents.resolvers["le"]
+        .certificates
+        .iter()
+        .collect();
     assert_eq!(names.len(), 1);
     assert_eq!(meaning.problems.len(), 2);
     assert!(meaning.problems[0].contains("private key is not base64"));
     assert!(meaning.problems[1].contains("bad.example"));
-    document.apply("le", Change::PutCertificate(certificate("new.example", "1")), UNIX_EPOCH);
+    document.apply(
+        "le",
+        Change::PutCertificate(certificate("new.example", "1")),
+        UNIX_EPOCH,
+    );
     let text = String::from_utf8(document.to_text()).unwrap();
     assert!(text.contains("bad.example") && text.contains("empty.example"));
 }

@@ -27,7 +27,10 @@ impl Aside {
         let copy = copy(source);
         match &copy {
             Ok(copy) => {
-                warn!(file = place, copy, "The certificates' file is damaged; a copy is kept");
+                warn!(
+                    file = place,
+                    copy, "The certificates' file is damaged; a copy is kept"
+                );
             }
             Err(error) => {
                 warn!(file = place, %error, "The certificates' file is damaged, and can't be copied");
