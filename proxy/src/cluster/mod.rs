@@ -5,6 +5,8 @@
 //! the keys of session tickets, and what a manager's provider says for workers
 //! that have no engine to ask. Nothing here decides: what arrives is handed on.
 
+pub mod certificates;
+pub mod challenges;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod mesh;

@@ -110,7 +110,11 @@ async fn a_file_is_made_and_two_stores_agree() {
 
     ours.apply("le", put("a.example", "1")).await.unwrap();
     let seen = ours.observed().borrow().clone();
-    assert_eq!(names(seen.contents.as_ref().unwrap(), "le"), ["a.example"], "at once");
+    assert_eq!(
+        names(seen.contents.as_ref().unwrap(), "le"),
+        ["a.example"],
+        "at once"
+    );
     theirs.apply("le", put("b.example", "1")).await.unwrap();
     let account = Account {
         email: "x@y".to_owned(),
@@ -152,7 +156,11 @@ async fn challenges_are_shared_and_leave_traefiks_file_alone() {
     theirs.apply("le", change).await.unwrap();
     ours.refresh().await.unwrap();
     let seen = ours.observed().borrow().clone();
-    assert!(seen.contents.as_ref().unwrap().resolvers["le"].challenges.is_empty());
+    assert!(
+        seen.contents.as_ref().unwrap().resolvers["le"]
+            .challenges
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -161,15 +169,24 @@ async fn what_others_write_is_seen_and_kept() {
     let path = directory.path("acme.json");
     let store = opened(&path).await;
     write_600(&path, ONE);
-    let seen = until(&store, |seen| !names(seen.contents.as_ref().unwrap(), "le").is_empty()).await;
+    let seen = until(&store, |seen| {
+        !names(seen.contents.as_ref().unwrap(), "le").is_empty()
+    })
+    .await;
     assert_eq!(names(seen.contents.as_ref().unwrap(), "le"), ["a.example"]);
     store.apply("le", put("b.example", "1")).await.unwrap();
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"Mine\": 7") && text.contains("\"Other\": 1"), "{text}");
+    assert!(
+        text.contains("\"Mine\": 7") && text.contains("\"Other\": 1"),
+        "{text}"
+    );
     // The same size within the same tick of the clock.
     let other = text.replace("a.example", "z.example");
     write_600(&path, &other);
-    until(&store, |seen| names(seen.contents.as_ref().unwrap(), "le")[0] == "z.example").await;
+    until(&store, |seen| {
+        names(seen.contents.as_ref().unwrap(), "le")[0] == "z.example"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -186,7 +203,10 @@ async fn nobody_is_woken_for_nothing() {
     store.apply("le", put("a.example", "CH")).await.unwrap();
     store.refresh().await.unwrap();
     assert!(!observed.has_changed().unwrap());
-    assert!(observed.borrow().at > first.at, "the time moves on in silence");
+    assert!(
+        observed.borrow().at > first.at,
+        "the time moves on in silence"
+    );
 }
 
 #[tokio::test]
@@ -199,15 +219,28 @@ async fn damage_is_named_kept_aside_and_not_written_over() {
     let seen = until(&store, |seen| seen.trouble.is_some()).await;
     let trouble = seen.trouble.as_ref().unwrap();
     assert!(trouble.contains("is damaged: line 2, column"), "{trouble}");
-    assert_eq!(names(seen.contents.as_ref().unwrap(), "le"), ["a.example"], "still served");
+    assert_eq!(
+        names(seen.contents.as_ref().unwrap(), "le"),
+        ["a.example"],
+        "still served"
+    );
 
     let refused = store.apply("le", put("b.example", "1")).await;
-    assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::Damaged { .. })),
+        "{refused:?}"
+    );
     assert_eq!(fs::read_to_string(&path).unwrap(), broken);
     let names_there = directory.names();
-    let copies: Vec<_> = names_there.iter().filter(|name| name.contains(".damaged-")).collect();
+    let copies: Vec<_> = names_there
+        .iter()
+        .filter(|name| name.contains(".damaged-"))
+        .collect();
     assert_eq!(copies.len(), 1, "{names_there:?}");
-    assert_eq!(fs::read_to_string(directory.path(copies[0])).unwrap(), broken);
+    assert_eq!(
+        fs::read_to_string(directory.path(copies[0])).unwrap(),
+        broken
+    );
     assert_eq!(mode(&directory.path(copies[0])), 0o600);
     // Challenges still work: others may be in the middle of an order.
     let change = vec![Change::PutChallenge(challenge("t"))];
@@ -222,7 +255,10 @@ async fn damage_is_named_kept_aside_and_not_written_over() {
 async fn traefik_1_is_refused_by_name() {
     let directory = Directory::new();
     let path = directory.path("acme.json");
-    write_600(&path, r#"{"Account":{"Email":"x","PrivateKey":"AQ=="},"Certificates":[]}"#);
+    write_600(
+        &path,
+        r#"{"Account":{"Email":"x","PrivateKey":"AQ=="},"Certificates":[]}"#,
+    );
     let store = opened(&path).await;
     let seen = until(&store, |seen| seen.trouble.is_some()).await;
     assert!(seen.trouble.as_ref().unwrap().contains("Traefik 1"));
@@ -247,11 +283,17 @@ async fn an_emptied_or_removed_file_costs_no_certificate() {
         assert_eq!(names(seen.contents.as_ref().unwrap(), "le"), ["a.example"]);
         store.apply("le", put("b.example", "1")).await.unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("a.example") && text.contains("b.example"), "{text}");
+        assert!(
+            text.contains("a.example") && text.contains("b.example"),
+            "{text}"
+        );
         assert_eq!(mode(&path), 0o600);
         // Said plainly, it is believed.
         write_600(&path, "{}");
-        until(&store, |seen| names(seen.contents.as_ref().unwrap(), "le").is_empty()).await;
+        until(&store, |seen| {
+            names(seen.contents.as_ref().unwrap(), "le").is_empty()
+        })
+        .await;
     }
 }
 
@@ -276,7 +318,10 @@ async fn a_link_stays_a_link() {
     store.apply("le", put("b.example", "1")).await.unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&path).unwrap().contains("b.example"));
-    assert_eq!(directory.names(), ["acme.json", "real.json", "real.json.lock"]);
+    assert_eq!(
+        directory.names(),
+        ["acme.json", "real.json", "real.json.lock"]
+    );
 }
 
 #[tokio::test]
@@ -289,7 +334,10 @@ async fn a_place_that_can_not_be_is_named_and_tried_again() {
     assert!(seen.trouble.as_ref().unwrap().contains("later/acme.json"));
     assert!(store.apply("le", put("a.example", "1")).await.is_err());
     fs::create_dir(directory.path("later")).unwrap();
-    until(&store, |seen| seen.contents.is_some() && seen.trouble.is_none()).await;
+    until(&store, |seen| {
+        seen.contents.is_some() && seen.trouble.is_none()
+    })
+    .await;
     let store = open(&directory.0);
     let seen = until(&store, |seen| seen.trouble.is_some()).await;
     assert!(seen.trouble.as_ref().unwrap().contains("no file"));

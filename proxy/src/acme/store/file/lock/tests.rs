@@ -19,7 +19,10 @@ fn one_holds_a_name_and_its_drop_frees_it() {
         let theirs = Locks::new(directory.path("lock"), has_claims);
         let held = try_name(&ours, "a").unwrap();
         assert!(try_name(&theirs, "a").is_none());
-        assert!(try_name(&ours, "a").is_none(), "a second lease of the same process");
+        assert!(
+            try_name(&ours, "a").is_none(),
+            "a second lease of the same process"
+        );
         let other = try_name(&theirs, "b").unwrap();
         let writers = theirs.lock_writers(PATIENCE, Duration::ZERO).unwrap();
         drop(held);
@@ -55,12 +58,18 @@ fn a_claim_of_another_machine_counts_while_it_changes() {
     assert!(ours.take("x", true, PATIENCE, at(1)).unwrap().is_none());
     assert!(ours.take("x", true, PATIENCE, at(60)).unwrap().is_none());
     assert!(held.beat().unwrap());
-    assert!(ours.take("x", true, PATIENCE, at(61)).unwrap().is_none(), "it moved");
+    assert!(
+        ours.take("x", true, PATIENCE, at(61)).unwrap().is_none(),
+        "it moved"
+    );
     assert!(ours.take("x", true, PATIENCE, at(120)).unwrap().is_none());
     let taken = ours.take("x", true, PATIENCE, at(121)).unwrap().unwrap();
     assert!(!held.beat().unwrap(), "its holder learns that it lost it");
     drop(held);
-    assert!(beside(&file, "x").exists(), "and leaves alone what is not its own");
+    assert!(
+        beside(&file, "x").exists(),
+        "and leaves alone what is not its own"
+    );
     drop(taken);
     assert!(!beside(&file, "x").exists());
 }
@@ -69,10 +78,16 @@ fn a_claim_of_another_machine_counts_while_it_changes() {
 fn a_claim_of_the_dead_on_this_kernel_is_taken_at_once() {
     let directory = Directory::new();
     let file = directory.path("lock");
-    let (one, other) = (Claims::of_kernel(&file, "here"), Claims::of_kernel(&file, "here"));
+    let (one, other) = (
+        Claims::of_kernel(&file, "here"),
+        Claims::of_kernel(&file, "here"),
+    );
     let start = Instant::now();
     std::mem::forget(one.take("x", true, PATIENCE, start).unwrap().unwrap());
-    assert!(other.take("x", false, PATIENCE, start).unwrap().is_none(), "nobody can tell");
+    assert!(
+        other.take("x", false, PATIENCE, start).unwrap().is_none(),
+        "nobody can tell"
+    );
     assert!(other.take("x", true, PATIENCE, start).unwrap().is_some());
     assert_eq!(directory.names(), Vec::<String>::new());
 }
@@ -85,7 +100,12 @@ fn an_empty_claim_counts_too() {
     let claims = Claims::of_kernel(&file, "here");
     let start = Instant::now();
     assert!(claims.take("x", true, PATIENCE, start).unwrap().is_none());
-    assert!(claims.take("x", true, PATIENCE, start + PATIENCE).unwrap().is_some());
+    assert!(
+        claims
+            .take("x", true, PATIENCE, start + PATIENCE)
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]

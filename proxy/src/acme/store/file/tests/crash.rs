@@ -17,7 +17,9 @@ const MODE: &str = "TIDEGATE_TEST_STORE_MODE";
 #[tokio::test]
 #[ignore = "a part of the other tests, in a process of its own"]
 async fn worker() {
-    let Ok(path) = std::env::var(FILE) else { return };
+    let Ok(path) = std::env::var(FILE) else {
+        return;
+    };
     let store = open(Path::new(&path));
     let mode = std::env::var(MODE).unwrap();
     match mode.as_str() {
@@ -46,7 +48,10 @@ async fn worker() {
                 assert_eq!(seen.trouble, None);
                 let now = names(seen.contents.as_ref().unwrap(), "le");
                 let now: BTreeSet<_> = now.into_iter().collect();
-                assert!(now.is_superset(&known), "nothing that was there is ever missing");
+                assert!(
+                    now.is_superset(&known),
+                    "nothing that was there is ever missing"
+                );
                 known = now;
                 println!("done {}", known.len());
             }
@@ -78,7 +83,9 @@ impl Worker {
             None => Command::new(program),
             Some(script) => {
                 let mut command = Command::new("unshare");
-                command.args(["-m", "--kill-child", "sh", "-ec", script, "sh"]).arg(program);
+                command
+                    .args(["-m", "--kill-child", "sh", "-ec", script, "sh"])
+                    .arg(program);
                 command
             }
         };
@@ -141,7 +148,9 @@ fn kill_writers(path: &Path, rounds: usize, wrapper: Option<&str>) {
     watcher.next();
     let mut done = BTreeSet::new();
     for _ in 0..rounds {
-        let workers: Vec<_> = (0..3).map(|_| Worker::start(path, "write", wrapper)).collect();
+        let workers: Vec<_> = (0..3)
+            .map(|_| Worker::start(path, "write", wrapper))
+            .collect();
         for worker in &workers {
             done.insert(worker.next());
         }
@@ -193,7 +202,11 @@ fn a_file_that_is_a_mount_is_written_in_place_and_whole() {
     kill_writers(&path, 8, Some(BOUND));
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "the same file");
     assert!(fs::read_to_string(&path).unwrap().contains("\"Mine\": 7"));
-    assert_eq!(directory.names(), ["acme.json"], "all that is needed is in the file");
+    assert_eq!(
+        directory.names(),
+        ["acme.json"],
+        "all that is needed is in the file"
+    );
 }
 
 #[test]
