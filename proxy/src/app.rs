@@ -114,7 +114,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let joined = Cluster::join(&app, &stop, &mut tasks)?;
-    let mesh = joined.mesh.as_ref();
+    let mesh = joined.membership.mesh.as_ref();
     let mut sources = Sources::start(&app.config, &signals.reload, &stop, mesh, &mut tasks)?;
     keep_tickets(&app, mesh, &mut tasks);
     let certificates = Certificates::start(&app, &joined.membership, &mut tasks)?;

@@ -20,9 +20,12 @@ use super::parts::App;
 
 use crate::acme::authority::{Announce, Client, Enroll, Enrolled, OrderError};
 use crate::acme::challenge::{Board, Stored};
+use crate::acme::dns;
 use crate::acme::resolver::{self, Clock, Everywhere, Outlet, Parts};
 use crate::acme::store::{self, Account, Location, Sealer, Store, StoreError};
-use crate::acme::dns;
+use crate::cluster::Mesh;
+use crate::cluster::certificates::{self, MeshStore};
+use crate::cluster::fallback::Fallback;
 use crate::config::startup::{Acme, StaticConfig};
 use crate::provider::swarm;
 use crate::tls::Wanted;
@@ -36,6 +39,8 @@ pub(super) struct Membership {
     pub(super) sealer: Option<Arc<dyn Sealer>>,
     /// Tells other members of challenges.
     pub(super) members: Option<Arc<dyn Announce>>,
+    /// What the members tell each other with.
+    pub(super) mesh: Option<Arc<dyn Mesh>>,
 }
 
 /// The resolvers of one process.
@@ -64,17 +69,19 @@ impl Certificates {
             crypto: Arc::new(crate::tls::provider()),
             membership,
             stores: HashMap::new(),
+            relayed: Vec::new(),
             wanted: watch::Sender::default(),
             is_ready: watch::Sender::new(false),
             tasks,
         };
-        let mut count = 0;
+        let mut count = 0_usize;
         for (name, settings) in &app.config.certificates_resolvers {
             if let Some(acme) = &settings.acme {
                 starting.start(name, acme)?;
                 count += 1;
             }
         }
+        let starting = starting.publish();
         Ok(Self {
             wanted: starting.wanted,
             is_ready: starting.is_ready,
@@ -92,6 +99,8 @@ struct Starting<'a> {
     membership: &'a Membership,
     /// Resolvers may share a store.
     stores: HashMap<Location, Arc<dyn Store>>,
+    /// Stores that other members may be unable to reach.
+    relayed: Vec<Arc<dyn Store>>,
     wanted: watch::Sender<Arc<Wanted>>,
     is_ready: watch::Sender<bool>,
     tasks: &'a mut JoinSet<()>,
@@ -115,7 +124,10 @@ impl Starting<'_> {
             members: self.membership.members.clone(),
         });
         let enroll = authority(acme, announce).unwrap_or_else(|reason| {
-            error!(resolver = name, reason, "The resolver can't order certificates");
+            error!(
+                resolver = name,
+                reason, "The resolver can't order certificates"
+            );
             Arc::new(Unable(reason))
         });
         let parts = Parts {
@@ -139,11 +151,34 @@ impl Starting<'_> {
             return Ok(Arc::clone(store));
         }
         let store = self.open(&location)?;
+        let store = self.with_fallback(&location, store);
         let stored = Stored::new(Arc::clone(&store));
         self.board.also_ask(Arc::new(stored.clone()));
         self.tasks.spawn(stored.follow(Arc::clone(self.board)));
         self.stores.insert(location, Arc::clone(&store));
         Ok(store)
+    }
+
+    /// A store of the whole cluster: members that can't reach it hear of it.
+    fn with_fallback(&mut self, location: &Location, own: Arc<dyn Store>) -> Arc<dyn Store> {
+        match (&self.membership.mesh, location) {
+            (None, _) | (_, Location::File(_)) => own,
+            (Some(mesh), Location::Swarm { .. } | Location::Etcd(_)) => {
+                let members = MeshStore::open(&**mesh, own.place());
+                self.relayed.push(Arc::clone(&own));
+                Fallback::open(own, members)
+            }
+        }
+    }
+
+    /// Lets the other members know what the stores hold.
+    fn publish(self) -> Self {
+        if let Some(mesh) = &self.membership.mesh {
+            let stores = self.relayed.clone();
+            self.tasks
+                .spawn(certificates::publish(Arc::clone(mesh), stores));
+        }
+        self
     }
 
     fn open(&self, location: &Location) -> Result<Arc<dyn Store>, StoreError> {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use super::certificates::Membership;
 use super::parts::{App, host_name};
+use crate::cluster::challenges::MeshChallenges;
 use crate::cluster::seal::Seal;
 use crate::cluster::secret::Secrets;
 use crate::cluster::{Mesh, mesh};
@@ -18,8 +19,6 @@ use crate::provider::swarm;
 pub(super) struct Cluster {
     /// What certificate resolvers get of it.
     pub(super) membership: Membership,
-    /// What the members tell each other with.
-    pub(super) mesh: Option<Arc<dyn Mesh>>,
 }
 
 impl Cluster {
@@ -47,13 +46,15 @@ impl Cluster {
             let engine = swarm::engine(swarm)?;
             let port = opened.address.port();
             let service = settings.service.clone();
-            let (addresses, following) =
-                mesh::service::watch(engine, service, port, stop.clone());
+            let (addresses, following) = mesh::service::watch(engine, service, port, stop.clone());
             others.push(addresses);
             tasks.spawn(following);
         }
-        let mesh = mesh::start(opened, &secrets, others, stop.clone())?;
-        joined.mesh = Some(mesh);
+        let mesh: Arc<dyn Mesh> = mesh::start(opened, &secrets, others, stop.clone())?;
+        let challenges = MeshChallenges::join(Arc::clone(&mesh), Arc::clone(&app.board));
+        tasks.spawn(Arc::clone(&challenges).follow());
+        joined.membership.members = Some(challenges);
+        joined.membership.mesh = Some(mesh);
         Ok(joined)
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod certificates;
 pub mod challenges;
+pub mod fallback;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod mesh;

@@ -6,7 +6,9 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
-use super::sample::{CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample};
+use super::sample::{
+    CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
+};
 use super::unix_seconds;
 
 /// One of Traefik's own metrics, shown with the other ones of services.
