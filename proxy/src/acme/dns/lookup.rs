@@ -163,8 +163,16 @@ impl Lookup {
 
     async fn addresses(&self, name: &Name) -> Result<Vec<SocketAddr>, DnsError> {
         let mut addresses = Vec::new();
+        let mut last = None;
         for kind in [RecordType::A, RecordType::AAAA] {
-            let answer = self.ask(name, kind).await?;
+            // One family is enough.
+            let answer = match self.ask(name, kind).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
             addresses.extend(answer.answers.iter().filter_map(|record| {
                 let ip: IpAddr = match &record.data {
                     RData::A(address) => address.0.into(),
@@ -176,7 +184,8 @@ impl Lookup {
         }
         addresses.truncate(MOST_SERVERS);
         if addresses.is_empty() {
-            return Err(DnsError::Lookup(format!("{name} has no address")));
+            let none = || DnsError::Lookup(format!("{name} has no address"));
+            return Err(last.unwrap_or_else(none));
         }
         Ok(addresses)
     }

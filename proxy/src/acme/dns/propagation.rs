@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{select_ok, try_join_all};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use super::lookup::{Lookup, Server, lookup_error, words};
@@ -55,9 +55,12 @@ impl Checks {
         let deadline = Instant::now() + pace.timeout;
         let mut servers = None;
         loop {
-            // A check that hangs must not outlast the deadline by much.
+            // Servers that do not answer must not hold us for much longer than the deadline.
             let check = self.once(lookup, name, value, &mut servers);
-            let Err(error) = check.await else {
+            let Err(error) = timeout_at(deadline + lookup.client.timeout, check)
+                .await
+                .unwrap_or_else(|_| Err(too_slow()))
+            else {
                 return Ok(());
             };
             debug!(%name, %error, "A challenge's record is not seen yet");
@@ -105,25 +108,30 @@ async fn find(lookup: &Lookup, name: &Name) -> Result<(Name, Vec<Server>), DnsEr
     Ok((target, servers))
 }
 
-/// One server of the zone, at the first of its addresses that answers.
+/// One server of the zone, at whichever of its addresses answers first.
 async fn at_server(
     lookup: &Lookup,
     server: &Server,
     name: &Name,
     value: &str,
 ) -> Result<(), DnsError> {
-    let asked = server.addresses.iter().map(|address| {
-        let client = lookup.client;
-        async move { client.ask(*address, name, RecordType::TXT, false).await }
-    });
-    let mut last = Err(DnsError::Lookup(format!("{} has no address", server.name)));
-    for answer in join_all(asked).await {
-        match answer {
-            Ok(answer) => return has(&answer, value, &server.name.to_ascii()),
-            Err(error) => last = Err(lookup_error(&error)),
-        }
+    let client = lookup.client;
+    let asked = server
+        .addresses
+        .iter()
+        .map(|address| Box::pin(client.ask(*address, name, RecordType::TXT, false)));
+    let asked: Vec<_> = asked.collect();
+    if asked.is_empty() {
+        return Err(DnsError::Lookup(format!("{} has no address", server.name)));
     }
-    last
+    let (answer, _) = select_ok(asked)
+        .await
+        .map_err(|error| lookup_error(&error))?;
+    has(&answer, value, &server.name.to_ascii())
+}
+
+fn too_slow() -> DnsError {
+    DnsError::Lookup("the servers take too long to answer".to_owned())
 }
 
 async fn at_resolver(

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 
-use super::problem::Refusal;
+use super::account::Directory;
+use super::problem::{LONGEST_WAIT, Refusal};
 use super::signer::Signer;
 use crate::acme::https::Https;
 
@@ -43,7 +44,8 @@ impl Courier {
             body = signer.sign_again(&body).map_err(other)?.into();
         }
         let request = Request::from_parts(parts, Full::new(body));
-        deliver(self.https.send(request).await.map_err(other)?)
+        let response = self.https.send(request).await.map_err(other)?;
+        deliver(harmless(response)?)
     }
 }
 
@@ -67,6 +69,28 @@ pub(super) async fn fetch(
 ) -> Result<Response<Bytes>, Error> {
     let request = Request::builder().method(method).uri(url);
     send(https, request.body(Full::default())?).await
+}
+
+/// Takes out what the library does not expect and would panic on: a time to wait that
+/// no clock can hold, and an address for nonces that is none.
+fn harmless(mut response: Response<Bytes>) -> Result<Response<Bytes>, Error> {
+    let headers = response.headers_mut();
+    let after = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    let after = after.and_then(|value| value.trim().parse::<u64>().ok());
+    if after.is_some_and(|seconds| seconds > LONGEST_WAIT.as_secs()) {
+        headers.insert(RETRY_AFTER, LONGEST_WAIT.as_secs().into());
+    }
+    let directory = serde_json::from_slice::<Directory>(response.body());
+    let is_harmless = directory.map_or(true, |directory| {
+        let uri = directory.new_nonce.parse::<Uri>();
+        uri.is_ok_and(|uri| uri.scheme().is_some())
+    });
+    if is_harmless {
+        return Ok(response);
+    }
+    Err(Error::Str("the address of new nonces"))
 }
 
 fn deliver(response: Response<Bytes>) -> Result<BytesResponse, Error> {

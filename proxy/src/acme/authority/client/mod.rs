@@ -22,6 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
+use tracing::warn;
 
 use self::account::Session;
 use self::key::KeyType;
@@ -112,6 +113,7 @@ impl Client {
         dns: Option<Arc<dyn DnsSolver>>,
     ) -> Result<Self, ClientError> {
         let ways = Ways::of(settings, dns)?;
+        warn_of_proxies();
         let trust = trust::Trust::of(settings, |name| std::env::var(name).ok());
         let limits = Limits {
             head: settings.client_response_header_timeout.limit(),
@@ -130,6 +132,17 @@ impl Client {
                 announce,
             }),
         })
+    }
+}
+
+/// Traefik reaches authorities through the proxy that these name.
+fn warn_of_proxies() {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if let Some(variable) = ["HTTPS_PROXY", "https_proxy"].into_iter().find(is_set) {
+        warn!(
+            variable,
+            "Authorities are asked directly, not through this proxy"
+        );
     }
 }
 

@@ -21,6 +21,9 @@ const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 /// How much of an answer that is no problem document is shown.
 const MOST_SHOWN: usize = 200;
 
+/// The longest time that an authority may ask us to wait; more is taken as this.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// An answer that is not what was asked for.
 #[derive(Debug, ThisError)]
 #[error("{}", self.words())]
@@ -196,11 +199,12 @@ fn no_problem(body: &[u8]) -> Problem {
 /// How long an answer asks us to wait (RFC 9110 §10.2.3).
 fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let when = httpdate::parse_http_date(value).ok()?;
-            Some(when.duration_since(now).unwrap_or_default())
+            when.duration_since(now).unwrap_or_default()
         }
-    }
+    };
+    Some(wait.min(LONGEST_WAIT))
 }

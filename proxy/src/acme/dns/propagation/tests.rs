@@ -177,3 +177,17 @@ async fn without_checks_only_the_delay_is_waited_for() {
     wait(checks, &lookup(nobody, nobody), PACE).await.unwrap();
     assert_eq!(start.elapsed(), Duration::from_secs(30));
 }
+
+#[tokio::test]
+async fn servers_that_never_answer_do_not_hold_it_for_long() {
+    let silent = fake::start(|_, _| Vec::new()).await;
+    let mut lookup = lookup(silent, silent);
+    lookup.client.timeout = Duration::from_millis(90);
+    let pace = Pace {
+        timeout: Duration::from_millis(10),
+        ..PACE
+    };
+    let checks = Checks::new(&DnsChallenge::default());
+    let error = wait(checks, &lookup, pace).await.unwrap_err();
+    assert!(error.to_string().contains("too long to answer"), "{error}");
+}

@@ -145,7 +145,7 @@ impl Reply {
         serde_json::from_slice(&self.body).map_err(|error| {
             failed(
                 self.code,
-                format!("the answer can't be understood: {error}"),
+                &format!("the answer can't be understood: {error}"),
             )
         })
     }
@@ -157,7 +157,7 @@ impl Reply {
         }
         Err(failed(
             self.code,
-            format!("{}: {}", self.status, self.reason()),
+            &format!("{}: {}", self.status, self.reason()),
         ))
     }
 

@@ -140,7 +140,7 @@ impl Cloudflare {
             )),
             _ => Err(failed(
                 CODE,
-                format!("the credentials show several zones {zone}"),
+                &format!("the credentials show several zones {zone}"),
             )),
         }
     }

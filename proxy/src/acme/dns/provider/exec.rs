@@ -80,7 +80,7 @@ impl Exec {
         let last = last.unwrap_or("it says nothing");
         Err(failed(
             CODE,
-            format!("{program:?} {action}: {status}: {last}"),
+            &format!("{program:?} {action}: {status}: {last}"),
         ))
     }
 

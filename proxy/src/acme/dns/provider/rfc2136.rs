@@ -122,18 +122,18 @@ impl Rfc2136 {
             (ResponseCode::NoError, None | Some(Ok(()))) => Ok(()),
             (ResponseCode::NoError, Some(Err(error))) => Err(failed(
                 CODE,
-                format!("{server} may have changed {zone}, but {error}"),
+                &format!("{server} may have changed {zone}, but {error}"),
             )),
             // What is wrong with the key says more than the code does.
             (_, Some(Err(error))) if error != SignatureError::Missing => Err(failed(
                 CODE,
-                format!("{server} did not change {zone}: {error}"),
+                &format!("{server} did not change {zone}: {error}"),
             )),
             (code, _) => {
                 let words = words(code);
                 Err(failed(
                     CODE,
-                    format!("{server} did not change {zone}: {words}"),
+                    &format!("{server} did not change {zone}: {words}"),
                 ))
             }
         }

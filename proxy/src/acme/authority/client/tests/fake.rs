@@ -60,6 +60,7 @@ struct State {
     agents: Vec<String>,
     request: Vec<u8>,
     is_confused: bool,
+    nonces: Option<String>,
     accounts: usize,
 }
 
@@ -117,6 +118,11 @@ impl Fake {
         self.state.lock().unwrap().is_confused = true;
     }
 
+    /// From now on the directory says that nonces are here.
+    pub(super) fn misplace_nonces(&self, address: &str) {
+        self.state.lock().unwrap().nonces = Some(address.to_owned());
+    }
+
     /// What was ordered, refused or not.
     pub(super) fn orders(&self) -> Vec<Value> {
         self.state.lock().unwrap().orders.clone()
@@ -132,8 +138,7 @@ impl Fake {
 }
 
 async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, connections: Arc<AtomicUsize>) {
-    while let Ok((stream, address)) = listener.accept().await {
-        drop(address);
+    while let Ok((stream, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
         let state = Arc::clone(&state);
         let origin = format!("http://{}", stream.local_addr().unwrap());
@@ -186,6 +191,9 @@ impl State {
                     ("newOrder", "order"),
                 ] {
                     directory.insert(name.to_owned(), format!("{origin}/{path}").into());
+                }
+                if let Some(address) = &self.nonces {
+                    directory.insert("newNonce".to_owned(), address.clone().into());
                 }
                 (Said::json(200, &Value::Object(directory)), None)
             }

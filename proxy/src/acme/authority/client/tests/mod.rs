@@ -188,9 +188,10 @@ async fn the_authority_says_when_to_renew() {
     };
     let good = || window("2027-01-02T04:00:00Z", "2027-01-03T04:00:00Z");
     let table = [
-        (good().after("21600"), Some(21_600)),
-        (good().after("1"), Some(60)),
-        (good().after("9999999"), Some(86_400)),
+        (good().after("21600"), Some(21_600.0)),
+        (good().after("1"), Some(60.0)),
+        (good().after("9999999"), Some(86_400.0)),
+        (good().after("18446744073709551615"), Some(86_400.0)),
         (good(), None),
         (
             window("2027-01-03T04:00:00Z", "2027-01-02T04:00:00Z").after("60"),
@@ -202,7 +203,8 @@ async fn the_authority_says_when_to_renew() {
         let shown = format!("{said:?}");
         fake.answer_renewal(said);
         let advice = authority.renewal(&issued).await.unwrap();
-        let again = advice.map(|advice| advice.ask_again_after.as_secs());
+        // The library makes a moment of it and a duration again.
+        let again = advice.map(|advice| (advice.ask_again_after.as_secs_f64()).round());
         assert_eq!(again, expected, "{shown}");
         if let Some(advice) = advice {
             let day = advice.until.duration_since(advice.from).unwrap();
@@ -298,6 +300,19 @@ async fn enrolling_says_what_is_wrong_with_the_account() {
     let enrolled = client.enroll(account.clone()).await.unwrap();
     assert_ne!(enrolled.account, account);
     assert!(enrolled.account.is_some());
+}
+
+#[tokio::test]
+async fn a_directory_of_nonsense_is_refused() {
+    for nonce in ["", "no address", "/relative", "\u{1f600}"] {
+        let fake = Fake::start(&json!({})).await;
+        fake.misplace_nonces(nonce);
+        let client = client(&settings(&fake.directory())).unwrap();
+        let refused = client.enroll(None).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(matches!(refused, OrderError::Unreachable(_)), "{text}");
+        assert!(text.contains("nonces"), "{text}");
+    }
 }
 
 #[test]
