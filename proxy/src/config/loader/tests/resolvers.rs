@@ -1,5 +1,7 @@
 //! Certificate resolvers and the cluster.
 
+use tidegate_shared::settings::Interval;
+
 use super::*;
 
 /// As [`super::REFUSED`].
