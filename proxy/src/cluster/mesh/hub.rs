@@ -304,10 +304,13 @@ impl Hub {
         }
     }
 
-    /// Obeys a frame of a member; a question is the caller's to have answered.
-    pub(super) fn take(&self, member: &Arc<str>, id: u64, frame: Frame) -> Option<Question> {
+    /// Obeys a frame of a member; a question is the caller's to have answered. It may
+    /// come over a connection whose place another one has taken.
+    pub(super) fn take(&self, hello: &Hello, frame: Frame) -> Option<Question> {
+        let member = &hello.name;
         let mut state = self.lock();
-        let link = state.links.get_mut(member).filter(|link| link.id == id)?;
+        let link = state.links.get_mut(member);
+        let link = link.filter(|link| link.instance == hello.instance)?;
         link.heard_at = Instant::now();
         let outbox = Arc::clone(&link.outbox);
         match frame {

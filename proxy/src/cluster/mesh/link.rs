@@ -27,6 +27,9 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 /// How long last words may take when the mesh ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a connection stays whose place another one has taken.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What became of a connection.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -62,7 +65,7 @@ where
     };
     let joined = hub.join(&hello, peer, is_dialled, floor);
     drop(admission);
-    let error = speak(hub, &hello.name, &joined, &mut inbox, &mut write).await;
+    let error = speak(hub, &hello, &joined, &mut inbox, &mut write).await;
     if matches!(error, LinkError::Silent | LinkError::Slow) {
         Counters::add(&hub.counters.links_lost, 1);
     }
@@ -155,6 +158,8 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     flush(to, pace).await?;
     if let Err(refusal) = judgement {
         let _it_ends_anyway = to.shutdown().await;
+        // To close it with something unread would take the refusal back.
+        while inbox.next(pace, counters).await.is_ok() {}
         return Err(Unwanted::Ours(refusal, hello.name));
     }
     match inbox.next(pace, counters).await? {
@@ -167,20 +172,27 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 /// Reads and writes until one of them ends.
 async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     hub: &Arc<Hub>,
-    member: &Arc<str>,
+    hello: &Hello,
     joined: &Joined,
     inbox: &mut Inbox<ReadHalf<S>>,
     to: &mut WriteHalf<S>,
 ) -> LinkError {
-    let hear = hear(hub, member, joined, inbox);
+    let hear = hear(hub, hello, joined, inbox);
     let say = say(hub, &joined.outbox, to);
     tokio::select! {
         Err(error) = hear => error,
         Err(error) = say => error,
-        () = joined.stop.cancelled() => LinkError::Closed,
+        () = linger(joined) => LinkError::Closed,
         () = farewell(hub) => LinkError::Closed,
         else => LinkError::Closed,
     }
+}
+
+/// Resolves when another connection has taken this one's place for a while. The other
+/// end may not know that one yet, and would take the member for gone.
+async fn linger(joined: &Joined) {
+    joined.stop.cancelled().await;
+    sleep(LINGER).await;
 }
 
 /// Resolves when the mesh has ended and its last words have had their time.
@@ -191,7 +203,7 @@ async fn farewell(hub: &Hub) {
 
 async fn hear<R: AsyncRead + Unpin>(
     hub: &Arc<Hub>,
-    member: &Arc<str>,
+    hello: &Hello,
     joined: &Joined,
     inbox: &mut Inbox<R>,
 ) -> Result<(), LinkError> {
@@ -199,7 +211,7 @@ async fn hear<R: AsyncRead + Unpin>(
     loop {
         let frame = inbox.next(&hub.pace, &hub.counters).await?;
         let is_last = matches!(frame, Frame::Bye);
-        if let Some(question) = hub.take(member, joined.id, frame) {
+        if let Some(question) = hub.take(hello, frame) {
             answer(hub, &questions, &joined.outbox, question);
         }
         if is_last {
@@ -254,7 +266,9 @@ async fn say<W: AsyncWrite + Unpin>(
                 },
                 Next::End => {
                     to.shutdown().await?;
-                    return Err(LinkError::Closed);
+                    // The other end closes it. To do so first, with something unread,
+                    // would take the last words back.
+                    return std::future::pending().await;
                 }
             };
             write(to, &frame, pace, counters).await?;
