@@ -142,7 +142,7 @@ impl Cluster {
         }
         for machine in self.machines.values() {
             for _ in 0..20 {
-                let (at, key) = self.issued[self.random.usize(..self.issued.len())];
+                let (_, key) = self.issued[self.random.usize(..self.issued.len())];
                 self.asked += 1;
                 let resumes = machine.rotor.names().contains(&key);
                 self.resumed += u64::from(resumes);
