@@ -32,6 +32,10 @@ const HESITATION: Duration = Duration::from_secs(60);
 /// From one look to the next while keys are missing.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// How often members say again how old their keys are. A word may have been on its way,
+/// or kept by others, for that long.
+const REPEAT: Duration = Duration::from_secs(600);
+
 /// The first byte of what members say.
 const FORMAT: u8 = 1;
 
@@ -110,8 +114,16 @@ struct Rotor {
     keyring: Keyring,
     /// Since when keys are missing.
     short_since: Option<Instant>,
-    /// The keys that this member last said that it has.
-    said: Option<Vec<KeyName>>,
+    /// What this member last said.
+    said: Option<Said>,
+}
+
+/// What was said, when, and who was there.
+#[derive(Debug)]
+struct Said {
+    names: Vec<KeyName>,
+    at: Instant,
+    live: Vec<Arc<str>>,
 }
 
 /// What follows from one look at the cluster.
@@ -158,7 +170,7 @@ impl Rotor {
             words.all(|word| word.is_some_and(|word| word.has(key)))
         });
         Step {
-            say: self.say(now),
+            say: self.say(now, live),
             active,
             wake: self.wake(now),
         }
@@ -187,18 +199,33 @@ impl Rotor {
         self.short_since = None;
     }
 
-    /// Its keys, if they are not those that it said last; none is also a word.
-    fn say(&mut self, now: Instant) -> Option<Bytes> {
+    /// Its keys, if they are not those that it said last, or if that was a while ago or
+    /// somebody came since, who would take their ages of then for those of now. That
+    /// there is none is also a word.
+    fn say(&mut self, now: Instant, live: &[Arc<str>]) -> Option<Bytes> {
         let names = self.names();
-        if self.said.as_ref() == Some(&names) {
+        let is_said = self.said.as_ref().is_some_and(|said| {
+            let all_heard = live.iter().all(|name| said.live.contains(name));
+            said.names == names && all_heard && now < said.at + REPEAT
+        });
+        if is_said {
+            // Who leaves and comes back is new.
+            if let Some(said) = &mut self.said {
+                said.live.retain(|name| live.contains(name));
+            }
             return None;
         }
-        self.said = Some(names);
+        self.said = Some(Said {
+            names,
+            at: now,
+            live: live.to_vec(),
+        });
         Some(encode(&self.keyring.known(now)))
     }
 
     fn wake(&self, now: Instant) -> Instant {
-        let wake = self.keyring.next_change(now);
+        let again = self.said.as_ref().map_or(now, |said| said.at) + REPEAT;
+        let wake = self.keyring.next_change(now).min(again);
         match self.short_since {
             Some(_) => wake.min(now + SHORT_WAIT),
             None => wake,

@@ -61,6 +61,7 @@ impl TlsDraft {
             }
             match server_config(name, &object.value, registry, &store) {
                 Ok(config) => {
+                    report.problems.extend(left_out(name, object));
                     configs.insert(name.to_owned(), Arc::new(config));
                 }
                 Err(error) => {
@@ -133,6 +134,19 @@ impl TlsDraft {
         }
         (table, wanted)
     }
+}
+
+fn left_out(name: &str, object: &Object<TlsOptions>) -> Vec<Diagnostic> {
+    let warning = |message| Diagnostic {
+        severity: Severity::Warning,
+        ..Diagnostic::invalid(
+            object.origin.clone(),
+            format!("tls.options.{name}"),
+            message,
+        )
+    };
+    let messages = options::left_out(&object.value);
+    messages.into_iter().map(warning).collect()
 }
 
 fn disputed(host: &str, router: &str) -> Diagnostic {

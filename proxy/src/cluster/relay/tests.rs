@@ -244,7 +244,7 @@ fn nonsense_does_not_hide_what_makes_sense() {
         &newer[..],
         b"",
         b"\x01",
-        b"\x01\x01\0\0\0\0\0\0\0\x09[]",
+        b"\x01\x01\0\0\0\0\0\0\0\x09[1]",
         b"\x02\x01",
     ] {
         let nonsense = fact("bad", Bytes::copy_from_slice(body), true);

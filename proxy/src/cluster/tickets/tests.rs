@@ -120,7 +120,7 @@ impl Cluster {
         assert!(step.wake > now);
         machine.active = step.active;
         let is_news = step.say.is_some();
-        machine.said = step.say.or(machine.said.take());
+        machine.said = step.say.or_else(|| machine.said.take());
         is_news
     }
 
@@ -144,7 +144,8 @@ impl Cluster {
             for _ in 0..20 {
                 let (_, key) = self.issued[self.random.usize(..self.issued.len())];
                 self.asked += 1;
-                self.resumed += u64::from(machine.rotor.names().contains(&key));
+                let resumes = machine.rotor.names().contains(&key);
+                self.resumed += u64::from(resumes);
             }
         }
     }
@@ -299,7 +300,7 @@ fn tickets_resume_anywhere_whatever_happens() {
             // A clock that jumped ends keys early; which ones seal is the same all the same.
             assert_eq!(cluster.active().len(), 1, "seed {seed}");
             assert!(
-                cluster.resumed * 1000 >= cluster.asked * 995,
+                cluster.resumed * 1000 >= cluster.asked * 999,
                 "seed {seed}: {} of {}",
                 cluster.resumed,
                 cluster.asked

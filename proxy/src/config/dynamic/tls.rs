@@ -91,14 +91,26 @@ pub struct ClientAuth {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ca_files: Vec<String>,
     /// What is asked of clients.
-    pub client_auth_type: ClientAuthType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth_type: Option<ClientAuthType>,
+}
+
+impl ClientAuth {
+    /// What is asked of clients: where that is not written, a certificate if there
+    /// are authorities, as in Traefik.
+    pub fn kind(&self) -> ClientAuthType {
+        self.client_auth_type
+            .unwrap_or(match self.ca_files.is_empty() {
+                true => ClientAuthType::NoClientCert,
+                false => ClientAuthType::RequireAndVerifyClientCert,
+            })
+    }
 }
 
 /// What is asked of clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientAuthType {
     /// Nothing.
-    #[default]
     NoClientCert,
     /// A certificate, which may be missing and is not checked.
     RequestClientCert,

@@ -121,7 +121,7 @@ fn the_older_word_about_a_key_holds_and_nothing_comes_back() {
         age: Duration::ZERO,
         ..known.clone()
     };
-    keyring.merge(&[younger.clone()], now, now + MINUTE);
+    keyring.merge(std::slice::from_ref(&younger), now, now + MINUTE);
     assert_eq!(keyring.known(now)[0].age, PERIOD);
     let older = KnownKey {
         age: PERIOD * 2,
