@@ -193,15 +193,17 @@ async fn what_one_writes_the_others_see_over_restarts() {
     changes.push(Change::PutChallenge(challenge("t")));
     one.apply("le", changes).await.unwrap();
     assert_eq!(chains(&one), ["first"], "seen at once by who wrote it");
-    shows(&two, &["first"]).await;
+    // By its watch: nobody reads again so soon without one.
+    let watched = tokio::time::timeout(UNASKED / 2, shows(&two, &["first"]));
+    watched.await.expect("the watch tells");
     two.apply("le", put(&["c.test"], "other")).await.unwrap();
     shows(&one, &["first", "other"]).await;
 
     etcd.kill();
     let error = one.apply("le", put(&["d.test"], "lost")).await.unwrap_err();
     assert!(error.to_string().contains("can't be reached"), "{error}");
-    let observed = one.observed().borrow().clone();
-    assert!(observed.trouble.is_some());
+    let has_trouble = async || one.observed().borrow().trouble.is_some();
+    until("the trouble shows", has_trouble).await;
     assert_eq!(chains(&one).len(), 2, "what was known stays");
     etcd.run().await;
     let after = vec![
