@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod options;
+pub mod tickets;
 
 mod certificate;
 mod crypto;
