@@ -87,10 +87,20 @@ impl Source {
 
     /// Looks at the file. Whether it is different from what was known.
     pub(super) fn look(&mut self) -> io::Result<bool> {
+        self.look_as(self.is_locked_to_read)
+    }
+
+    /// Reads it whatever it looks like, for one who holds the writers' lock.
+    pub(super) fn look_closely(&mut self) -> io::Result<bool> {
+        self.stamp = None;
+        self.look_as(false)
+    }
+
+    fn look_as(&mut self, lock: bool) -> io::Result<bool> {
         let start = Instant::now();
         let mut quiet: Option<([u8; 32], Instant)> = None;
         loop {
-            let Some(reading) = self.read()? else {
+            let Some(reading) = self.read(lock)? else {
                 return Ok(false);
             };
             if self.hash == Some(reading.hash) {
@@ -115,12 +125,6 @@ impl Source {
             }
             std::thread::sleep(AGAIN);
         }
-    }
-
-    /// Reads it whatever it looks like.
-    pub(super) fn look_closely(&mut self) -> io::Result<bool> {
-        self.stamp = None;
-        self.look()
     }
 
     /// It was just written, by us.
@@ -161,7 +165,7 @@ impl Source {
     }
 
     /// Nothing if it looks as it did.
-    fn read(&self) -> io::Result<Option<Reading>> {
+    fn read(&self, lock: bool) -> io::Result<Option<Reading>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -173,14 +177,16 @@ impl Source {
         if self.stamp.as_ref() == Some(&before) {
             return Ok(None);
         }
-        if self.is_locked_to_read {
+        if lock {
             // Falls with the file. Without it the hash decides.
             lock_out_writers(&file, PATIENCE);
         }
         let text = match journal::read(&mut file) {
             Ok(text) => text,
             // Replaced while it was read, on NFS.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESTALE) => return self.read(),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESTALE) => {
+                return self.read(lock);
+            }
             Err(error) => return Err(error),
         };
         let after = Stamp::of(&file.metadata()?);
