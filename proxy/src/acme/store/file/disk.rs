@@ -140,6 +140,9 @@ impl Disk {
         }
         let way = self.way();
         let mut is_new = self.main.look().map_err(|error| self.unusable(&error))?;
+        if let Ok(way) = &way {
+            self.mend(way);
+        }
         // Whatever is wrong with the challenges, the certificates are served.
         is_new |= self.side.look().unwrap_or_default();
         if is_new || first {
@@ -210,6 +213,26 @@ impl Disk {
     /// Whether there was something in it that is not there any more.
     fn is_gone(&self) -> bool {
         self.main.state == State::Nothing && !self.main.document.is_empty()
+    }
+
+    /// Others, Traefik above all, don't know what to do with a file that is half
+    /// overwritten. If it can't be mended now, the next look tries again.
+    fn mend(&self, way: &Way) {
+        if !(self.main.is_unfinished && way.is_in_place) {
+            return;
+        }
+        let Ok(_held) = way.locks.lock_writers(WRITERS_PATIENCE, Duration::ZERO) else {
+            return;
+        };
+        let file = File::options().read(true).write(true).open(&self.main.path);
+        match file.and_then(|mut file| journal::mend(&mut file)) {
+            Ok(()) => {
+                info!(file = %self.place, "The certificates' file was put in order: somebody died writing it")
+            }
+            Err(error) => {
+                warn!(file = %self.place, %error, "The certificates' file can't be put in order")
+            }
+        }
     }
 
     fn change_main(
