@@ -185,7 +185,7 @@ async fn the_secret_is_replaced_on_one_after_the_other() {
             }
             let body = Bytes::from_static(b"x");
             let heard = within(nodes[index].mesh.publish_confirmed("t", body, PATIENCE)).await;
-            assert_eq!(heard.by.len(), 2, "{name} with {secrets:?}");
+            assert_eq!(heard.by.len(), 2, "{name} with {secrets:?}: {heard:?}");
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Hello {
     pub(super) life: u64,
     /// The port that it listens on.
     pub(super) port: u16,
+    /// Random for each connection.
+    pub(super) nonce: u64,
 }
 
 /// Why a member wants no connection with another.
@@ -268,7 +270,7 @@ impl Hello {
     fn put<'a>(&self, out: &'a mut Writer) -> &'a mut Writer {
         out.kind(HELLO).byte(VERSION).name(&self.name);
         out.number(self.instance).number(self.life);
-        out.number(u64::from(self.port))
+        out.number(u64::from(self.port)).number(self.nonce)
     }
 
     fn take(input: &mut Reader) -> Result<Self, Malformed> {
@@ -278,6 +280,7 @@ impl Hello {
                 instance: input.number()?,
                 life: input.version()?,
                 port: u16::try_from(input.number()?).map_err(|_| Malformed::Frame)?,
+                nonce: input.number()?,
             }),
             other => Err(Malformed::Version(other)),
         }

@@ -88,6 +88,7 @@ impl Raw {
             instance: fastrand::u64(..),
             life,
             port: 1,
+            nonce: 1,
         }))
         .await;
         self.send(Frame::Welcome { floor: 0 }).await;

@@ -11,6 +11,7 @@ fn all() -> Vec<Frame> {
             instance: u64::MAX,
             life: HIGHEST_VERSION,
             port: 4673,
+            nonce: 1,
         }),
         Frame::Welcome { floor: 7 },
         Frame::Refused(Refusal::NameTaken),
