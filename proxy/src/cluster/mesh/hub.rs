@@ -9,13 +9,15 @@
 //! can't be reached directly is heard through others. Such a member counts as live
 //! while somebody who is connected with it says so; its confirmations come the same way.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +29,7 @@ use super::ledger::{Ledger, News, Unheard};
 use super::outbox::Outbox;
 use super::party::{Asked, Greeted, Joined, Link, Rank, Unconfirmed};
 use super::wire::{Frame, Hello, Refusal, Summary, Word};
-use crate::cluster::{Answer, Fact, Heard, Member};
+use crate::cluster::{Answer, Fact, Member};
 
 /// Connections at the same time.
 const LINKS: usize = 255;
@@ -238,7 +240,7 @@ impl Hub {
     pub(super) fn digest(&self) -> Frame {
         let state = self.lock();
         let is_linked = |name: &str| state.links.contains_key(name);
-        Frame::Digest(state.ledger.digest(is_linked))
+        Frame::Digest(state.ledger.digest(is_linked, Instant::now()))
     }
 
     /// A member's present word, if it has one.
@@ -341,8 +343,8 @@ impl Hub {
                 let versions = summary.words.iter().map(|(_, version)| *version);
                 self.outlive(state, versions.fold(summary.life, u64::max));
             } else {
-                is_new |= state.ledger.meet(&summary.member, summary.life, now);
                 wanted.extend(state.ledger.lacking(summary));
+                is_new |= state.ledger.note(summary, now);
             }
         }
         if !wanted.is_empty() {
@@ -425,76 +427,6 @@ impl Hub {
         self.say(&mut self.lock(), topic, body);
     }
 
-    /// Says something that is to be confirmed; nothing if there is nobody to.
-    pub(super) fn publish_watched(
-        &self,
-        topic: &'static str,
-        body: Bytes,
-    ) -> Option<(u64, oneshot::Receiver<()>)> {
-        let mut state = self.lock();
-        let version = self.say(&mut state, topic, body)?;
-        let waiting = state.ledger.live().clone();
-        if waiting.is_empty() {
-            return None;
-        }
-        let (done, receiver) = oneshot::channel();
-        let unconfirmed = Unconfirmed {
-            topic,
-            version,
-            waiting,
-            by: Vec::new(),
-            done: Some(done),
-        };
-        state.last_id += 1;
-        let id = state.last_id;
-        state.unconfirmed.insert(id, unconfirmed);
-        Some((id, receiver))
-    }
-
-    /// Who has confirmed so far. Nobody is waited for any longer.
-    pub(super) fn confirmed(&self, id: u64) -> Heard {
-        let unconfirmed = self.lock().unconfirmed.remove(&id);
-        unconfirmed.map_or_else(Heard::default, |unconfirmed| Heard {
-            by: unconfirmed.by,
-            missed: unconfirmed.waiting.into_iter().collect(),
-        })
-    }
-
-    /// Asks everybody that is connected; nothing if nobody is.
-    pub(super) fn ask(
-        &self,
-        question: &'static str,
-        body: &Bytes,
-        patience: std::time::Duration,
-    ) -> Option<(u64, oneshot::Receiver<Bytes>)> {
-        let mut state = self.lock();
-        if state.links.is_empty() || body.len() > super::wire::LARGEST_BODY {
-            return None;
-        }
-        state.last_id += 1;
-        let id = state.last_id;
-        for link in state.links.values() {
-            link.outbox.send(Frame::Ask {
-                id,
-                question: question.into(),
-                patience,
-                body: body.clone(),
-            });
-        }
-        let (sender, receiver) = oneshot::channel();
-        let asked = Asked {
-            waiting: state.links.keys().cloned().collect(),
-            answer: Some(sender),
-        };
-        state.asked.insert(id, asked);
-        Some((id, receiver))
-    }
-
-    /// Nobody waits for the answer any longer.
-    pub(super) fn unask(&self, id: u64) {
-        self.lock().asked.remove(&id);
-    }
-
     /// Who answers a question.
     pub(super) fn set_answer(&self, question: &'static str, with: Arc<dyn Answer>) {
         self.lock().answers.insert(question, with);
@@ -540,20 +472,6 @@ impl Hub {
 }
 
 impl State {
-    fn answered(&mut self, id: u64, member: &str, body: Bytes) {
-        let Some(asked) = self.asked.get_mut(&id) else {
-            return;
-        };
-        if !asked.waiting.contains(member) {
-            return;
-        }
-        if body.is_empty() {
-            asked.without(member);
-        } else if let Some(answer) = asked.answer.take() {
-            let _nobody_waits = answer.send(body);
-        }
-    }
-
     fn show(&self, topic: &str) {
         let Some(sender) = self.topics.get(topic) else {
             return;

@@ -49,7 +49,7 @@ async fn the_first_answer_with_something_in_it_is_taken() {
     let nodes = ["a", "b", "c"].map(|name| Node::start(name, &secrets(1, None)));
     introduce(&nodes);
     let [a, b, c] = &nodes;
-    a.sees(&nodes).await;
+    a.meets(&nodes).await;
     let started = Instant::now();
     let body = Bytes::from_static(b"token");
     assert_eq!(a.mesh.ask("q", body.clone(), PATIENCE).await, None);

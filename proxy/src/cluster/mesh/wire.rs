@@ -62,6 +62,10 @@ pub(super) struct Summary {
     pub(super) life: u64,
     /// Whether whoever says this is connected with it.
     pub(super) is_linked: bool,
+    /// Whether it has left on purpose.
+    pub(super) has_left: bool,
+    /// How long it has not been heard of; nothing while it is live.
+    pub(super) silence: Duration,
     /// The versions of its words by topic.
     pub(super) words: Vec<(Arc<str>, u64)>,
 }
@@ -290,7 +294,10 @@ impl Hello {
 impl Summary {
     fn put(&self, out: &mut Writer) {
         out.name(&self.member).number(self.life);
-        out.byte(u8::from(self.is_linked)).count(self.words.len());
+        out.byte(u8::from(self.is_linked));
+        out.byte(u8::from(self.has_left));
+        out.number(u64::try_from(self.silence.as_millis()).unwrap_or(u64::MAX));
+        out.count(self.words.len());
         for (topic, version) in &self.words {
             out.name(topic).number(*version);
         }
@@ -301,6 +308,8 @@ impl Summary {
             member: input.name()?,
             life: input.version()?,
             is_linked: input.byte()? != 0,
+            has_left: input.byte()? != 0,
+            silence: Duration::from_millis(input.number()?),
             words: input.list(|input| Ok((input.name()?, input.version()?)))?,
         })
     }

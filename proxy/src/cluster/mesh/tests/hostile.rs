@@ -241,6 +241,8 @@ async fn a_clock_that_is_behind_does_not_silence_a_member() {
         member: "b".into(),
         life: future,
         is_linked: false,
+        has_left: false,
+        silence: Duration::from_millis(5),
         words: Vec::new(),
     }]))
     .await;
