@@ -9,4 +9,7 @@
 
 pub mod authority;
 pub mod challenge;
+pub mod dns;
+pub mod https;
+pub mod resolver;
 pub mod store;

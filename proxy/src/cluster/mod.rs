@@ -5,8 +5,12 @@
 //! the keys of session tickets, and what a manager's provider says for workers
 //! that have no engine to ask. Nothing here decides: what arrives is handed on.
 
+pub mod certificates;
+pub mod challenges;
+pub mod fallback;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod mesh;
 pub mod relay;
 pub mod seal;
 pub mod secret;

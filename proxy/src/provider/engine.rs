@@ -97,6 +97,16 @@ pub(super) fn client(
     credentials: (&str, &str),
     timeout: std::time::Duration,
 ) -> Result<Arc<dyn Engine>, EndpointError> {
+    Ok(Arc::new(docker(endpoint, tls, credentials, timeout)?))
+}
+
+/// The same as what it is.
+pub(super) fn docker(
+    endpoint: &str,
+    tls: Option<&startup::ClientTls>,
+    credentials: (&str, &str),
+    timeout: std::time::Duration,
+) -> Result<DockerEngine, EndpointError> {
     let settings = ClientSettings {
         endpoint: endpoint.to_owned(),
         tls: tls.map(|tls| ClientTls {
@@ -109,5 +119,5 @@ pub(super) fn client(
         password: credentials.1.to_owned(),
         timeout,
     };
-    Ok(Arc::new(DockerEngine::new(&settings)?))
+    DockerEngine::new(&settings)
 }

@@ -1,6 +1,8 @@
 //! What a resolver asks an authority, behind a trait: the real one speaks ACME,
 //! tests script theirs.
 
+mod client;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 
+pub use self::client::{Client, ClientError};
 use super::challenge::Challenge;
 use super::store::{Account, StoredCertificate};
 use crate::config::dynamic::Domain;

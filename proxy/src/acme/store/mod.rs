@@ -4,10 +4,20 @@
 //! Docker configs, etcd. A store is shared by every proxy that names it, so each
 //! change is one step that loses nothing of what others wrote meanwhile.
 
+pub mod etcd;
+pub mod file;
+pub mod json;
 pub mod location;
+#[cfg(test)]
+pub(crate) mod memory;
+mod object;
+mod open;
 mod sealer;
+mod shown;
+pub mod swarm;
 
 pub use location::{Location, LocationError};
+pub use open::{Parts, open};
 pub use sealer::{Opened, SealError, Sealer};
 
 use std::fmt;
@@ -116,6 +126,15 @@ pub enum StoreError {
         /// What is wrong, with line and column or the name of the part.
         message: String,
     },
+    /// Only a manager of the Swarm has what is kept there, and this node is none.
+    #[error(
+        "{place}: this node is no manager of the Swarm, so its engine knows no configs; \
+         its certificates come from the managers' proxies, over the cluster"
+    )]
+    NoManager {
+        /// The place.
+        place: String,
+    },
     /// This proxy may only read here.
     #[error("{place} can only be read by this proxy")]
     ReadOnly {
@@ -160,6 +179,16 @@ pub trait Lease: fmt::Debug + Send + Sync {
 
     /// Lets it go and waits until others can see that.
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// A place that others can look into needs a secret.
+fn unsealed(place: &str) -> StoreError {
+    StoreError::Unusable {
+        place: place.to_owned(),
+        message: "private keys lie there only sealed with the cluster's secret: \
+                  set cluster.secretFile"
+            .to_owned(),
+    }
 }
 
 impl ResolverContents {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Domain;
+
 /// One entry of `tls.certificates`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -23,6 +25,20 @@ pub struct Store {
     /// What clients get whose name no certificate fits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_certificate: Option<CertificateFile>,
+    /// A resolver's certificate for that, if there is no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_generated_cert: Option<GeneratedCertificate>,
+}
+
+/// `tls.stores.NAME.defaultGeneratedCert`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GeneratedCertificate {
+    /// The resolver that gets it.
+    pub resolver: String,
+    /// Its names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
 }
 
 /// `tls.options.NAME`.

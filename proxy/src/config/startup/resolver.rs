@@ -18,7 +18,7 @@ pub struct CertificatesResolver {
 pub struct Acme {
     /// Whom the authority may write to.
     pub email: String,
-    /// More of them.
+    /// Addresses to put into certificate requests, beside the names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub email_addresses: Vec<String>,
     /// The authority's directory.

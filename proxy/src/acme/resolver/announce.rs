@@ -1,0 +1,64 @@
+//! Challenges, made answerable wherever the authority may look.
+//!
+//! This process answers at once. The others find them in the store that they share,
+//! and hear of them from each other where there is a cluster.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, join};
+
+use crate::acme::authority::{Announce, AnnounceError};
+use crate::acme::challenge::{Board, Challenge};
+use crate::acme::store::{Change, Store};
+
+/// Tells this process, the store and the other members.
+#[derive(Debug)]
+pub struct Everywhere {
+    /// The resolver whose challenges they are.
+    pub resolver: Arc<str>,
+    /// What this process answers with.
+    pub board: Arc<Board>,
+    /// Where other proxies find them.
+    pub store: Arc<dyn Store>,
+    /// The other members, if there is a cluster.
+    pub members: Option<Arc<dyn Announce>>,
+}
+
+impl Announce for Everywhere {
+    fn present<'a>(&'a self, challenge: &'a Challenge) -> BoxFuture<'a, Result<(), AnnounceError>> {
+        Box::pin(async move {
+            self.board.present(challenge);
+            let change = vec![Change::PutChallenge(challenge.clone())];
+            let storing = self.store.apply(&self.resolver, change);
+            let telling = async {
+                match &self.members {
+                    Some(members) => Some(members.present(challenge).await),
+                    None => None,
+                }
+            };
+            // Either way leads the others to it.
+            match join(storing, telling).await {
+                (Ok(()), _) | (_, Some(Ok(()))) => Ok(()),
+                (Err(error), _) => Err(AnnounceError {
+                    name: challenge.name.clone(),
+                    message: error.to_string(),
+                }),
+            }
+        })
+    }
+
+    fn withdraw<'a>(&'a self, challenge: &'a Challenge) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.board.withdraw(&challenge.token);
+            let change = vec![Change::RemoveChallenge(challenge.token.clone())];
+            let storing = self.store.apply(&self.resolver, change);
+            let telling = async {
+                if let Some(members) = &self.members {
+                    members.withdraw(challenge).await;
+                }
+            };
+            // One that stays behind ends by itself.
+            let _ = join(storing, telling).await;
+        })
+    }
+}

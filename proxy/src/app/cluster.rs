@@ -1,0 +1,60 @@
+//! What this process has of the cluster that it is in, if it is in one.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use super::certificates::Membership;
+use super::parts::{App, host_name};
+use crate::cluster::challenges::MeshChallenges;
+use crate::cluster::seal::Seal;
+use crate::cluster::secret::Secrets;
+use crate::cluster::{Mesh, mesh};
+use crate::provider::swarm;
+
+/// A member, or a proxy alone.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    /// What certificate resolvers get of it.
+    pub(super) membership: Membership,
+}
+
+impl Cluster {
+    /// Joins the cluster of the settings. Its work runs as tasks.
+    pub(super) fn join(
+        app: &App,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, StartError> {
+        let mut joined = Self::default();
+        joined.membership.name = host_name();
+        let Some(settings) = &app.config.cluster else {
+            return Ok(joined);
+        };
+        let Some(secrets) = Secrets::read(settings)? else {
+            return Ok(joined);
+        };
+        joined.membership.sealer = Some(Arc::new(Seal::new(&secrets)));
+        let opened = mesh::Settings::read(settings)?;
+        joined.membership.name = opened.name.to_string();
+        let mut others = Vec::new();
+        if let Some(swarm) = &app.config.providers.swarm
+            && !settings.service.is_empty()
+        {
+            let engine = swarm::engine(swarm)?;
+            let port = opened.address.port();
+            let service = settings.service.clone();
+            let (addresses, following) = mesh::service::watch(engine, service, port, stop.clone());
+            others.push(addresses);
+            tasks.spawn(following);
+        }
+        let mesh: Arc<dyn Mesh> = mesh::start(opened, &secrets, others, stop.clone())?;
+        let challenges = MeshChallenges::join(Arc::clone(&mesh), Arc::clone(&app.board));
+        tasks.spawn(Arc::clone(&challenges).follow());
+        joined.membership.members = Some(challenges);
+        joined.membership.mesh = Some(mesh);
+        Ok(joined)
+    }
+}
