@@ -153,6 +153,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let workers = Workers::start(app.entry_points(), app.worker_count())?;
     certificates.is_ready.send_replace(true);
     shutdown.reached(Stage::Draining).await;
+    certificates.is_ready.send_replace(false);
     app.terminating.begin();
     workers.drain(shutdown.reached(Stage::Immediate)).await;
     stop.cancel();

@@ -3,6 +3,8 @@
 //! The responders here are tiny and stand in for the proxies; what is asked is whether
 //! our side of ACME is understood by somebody who wrote the other side.
 
+#![expect(clippy::unwrap_used, reason = "tests: what fails, fails them")]
+
 #[path = "authority/rsa_account.rs"]
 mod rsa_account;
 #[path = "authority/site.rs"]

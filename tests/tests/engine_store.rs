@@ -230,16 +230,18 @@ async fn one_holds_a_lock(lab: &Lab, one: &SwarmStore, two: &SwarmStore) {
         drop(holder.join().unwrap());
     });
     let died = Instant::now();
-    let mut heir = None;
-    eventually(SOON, async || {
-        heir = try_lock(two).await;
-        heir.is_some()
-    })
-    .await
-    .unwrap();
+    let inherit = async {
+        loop {
+            if let Some(lease) = try_lock(two).await {
+                return lease;
+            }
+            tokio::time::sleep(PATIENCE / 20).await;
+        }
+    };
+    let heir = tokio::time::timeout(SOON, inherit).await.unwrap();
     let waited = died.elapsed();
     assert!(waited >= PATIENCE && waited < PATIENCE * 3, "{waited:?}");
     assert!(try_lock(one).await.is_none());
-    heir.unwrap().release().await;
+    heir.release().await;
     assert!(try_lock(one).await.is_some());
 }

@@ -326,7 +326,7 @@ fn resolvers(all: &[ResolverView], query: &Query) -> Reply {
     let wanted = all
         .iter()
         .filter(|it| query.wants_status(it.status()) && query.finds(&[&it.name]));
-    let values: Vec<Value> = wanted.map(|it| resolver_object(it)).collect();
+    let values: Vec<Value> = wanted.map(resolver_object).collect();
     page(&values, query)
 }
 

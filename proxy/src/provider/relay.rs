@@ -195,7 +195,8 @@ impl Choice {
             (None, Some(theirs)) => Some(self.believe_member(&theirs, now)),
             (None, None) => {
                 self.note_error();
-                if !self.may_still_answer(now) {
+                // Right after the start the others may not have been met yet.
+                if now >= self.since + SILENCE {
                     self.turn_to(Source::Nobody);
                 }
                 None

@@ -45,6 +45,9 @@ pub trait Configs: fmt::Debug + Send + Sync {
     /// Those that have this label with this value, sorted by name.
     fn configs<'a>(&'a self, label: &'a str, value: &'a str) -> Answer<'a, Vec<ConfigObject>>;
 
+    /// Those whose names begin so, sorted by name.
+    fn configs_named<'a>(&'a self, beginning: &'a str) -> Answer<'a, Vec<ConfigObject>>;
+
     /// The one of this name.
     fn config<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ConfigObject>>;
 

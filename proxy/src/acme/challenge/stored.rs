@@ -52,3 +52,101 @@ fn challenges(observed: &Observed) -> impl Iterator<Item = &Challenge> {
         .flat_map(|contents| contents.resolvers.values())
         .flat_map(|resolver| &resolver.challenges)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::acme::store::{Change, Contents, Lease, ResolverContents, StoreError};
+
+    /// A store that others have written to, which shows only when it is read again.
+    #[derive(Debug)]
+    struct Written {
+        observed: watch::Sender<Arc<Observed>>,
+        next: Option<Challenge>,
+    }
+
+    impl Store for Written {
+        fn place(&self) -> &str {
+            "written"
+        }
+
+        fn observed(&self) -> watch::Receiver<Arc<Observed>> {
+            self.observed.subscribe()
+        }
+
+        fn refresh(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.observed.send_replace(observed(self.next.clone()));
+            async { Ok(()) }.boxed()
+        }
+
+        fn apply<'a>(
+            &'a self,
+            _: &'a str,
+            _: Vec<Change>,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            unreachable!("nobody writes here")
+        }
+
+        fn lock<'a>(
+            &'a self,
+            _: &'a str,
+            _: Duration,
+        ) -> BoxFuture<'a, Result<Option<Box<dyn Lease>>, StoreError>> {
+            unreachable!("nobody writes here")
+        }
+    }
+
+    fn observed(challenge: Option<Challenge>) -> Arc<Observed> {
+        let resolver = ResolverContents {
+            challenges: challenge.into_iter().collect(),
+            ..ResolverContents::default()
+        };
+        Arc::new(Observed {
+            contents: Some(Arc::new(Contents {
+                resolvers: [("le".to_owned(), resolver)].into(),
+            })),
+            at: None,
+            trouble: None,
+        })
+    }
+
+    fn challenge(token: &str) -> Challenge {
+        Challenge {
+            kind: ChallengeKind::Http01,
+            name: "a.example".to_owned(),
+            token: token.to_owned(),
+            key_authorization: format!("{token}.print"),
+            expires: SystemTime::now() + Duration::from_secs(60),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_others_wrote_is_found_by_reading_again() {
+        let store = Arc::new(Written {
+            observed: watch::Sender::new(observed(None)),
+            next: Some(challenge("a")),
+        });
+        let stored = Stored::new(store.clone());
+        let board = Arc::new(Board::default());
+        board.also_ask(Arc::new(stored.clone()));
+        let kind = ChallengeKind::Http01;
+        assert!(board.find(kind, "b").await.is_none());
+        assert_eq!(board.find(kind, "a").await.unwrap().token, "a");
+
+        // What is over there is over here, unless a question found it meanwhile.
+        let following = tokio::spawn(stored.follow(Arc::clone(&board)));
+        store.observed.send_replace(observed(Some(challenge("c"))));
+        while board.peek(kind, "c").is_none() {
+            tokio::task::yield_now().await;
+        }
+        store.observed.send_replace(observed(None));
+        while board.peek(kind, "c").is_some() {
+            tokio::task::yield_now().await;
+        }
+        following.abort();
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Owns the providers that keep zones ([`provider`]), by lego's codes and variables, a
 //! small DNS client of its own, and the look whether a record is there before the
-//! authority is told. An authority asks for one by [`solver`] and knows nothing else;
+//! authority is told. An authority asks for one by [`solver()`] and knows nothing else;
 //! nothing here knows ACME beyond the record's name and value.
 
 #[cfg(test)]

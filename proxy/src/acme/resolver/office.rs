@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::debug;
 
 use super::{PATIENCE, lock_name};
 use crate::acme::authority::{Authority, Enroll, OrderError};
@@ -112,7 +112,7 @@ impl Office {
             let uri = account.uri.clone();
             let change = vec![Change::SetAccount(account)];
             self.store.apply(&self.resolver, change).await?;
-            info!(resolver = %self.resolver, account = %uri, "Account made at the authority");
+            debug!(resolver = %self.resolver, account = %uri, "The account is in the store");
         }
         Ok(enrolled.authority)
     }

@@ -119,6 +119,13 @@ pub(super) fn short_hash(parts: &[&str]) -> String {
 }
 
 impl Step {
+    pub(super) fn identity(&self) -> Identity {
+        match self {
+            Self::Put(object) => object.identity(),
+            Self::Remove(identity) => identity.clone(),
+        }
+    }
+
     pub(super) fn of(resolver: &str, change: Change) -> Self {
         let put = |value| {
             Self::Put(Object {

@@ -65,7 +65,7 @@ impl Shown {
         *began = Some(now);
         match read().await {
             Ok((contents, remark)) => {
-                self.seen(contents, now, remark);
+                self.seen(contents, Some(now), remark);
                 Ok(())
             }
             Err(error) => {
@@ -75,7 +75,20 @@ impl Shown {
         }
     }
 
-    fn seen(&self, contents: Contents, at: Instant, trouble: Option<String>) {
+    /// The same for a part: `read` gives the contents with that part as it is now. What
+    /// else is there is not younger for it.
+    pub(super) async fn refresh_part<F>(&self, read: impl FnOnce() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(Contents, Option<String>), StoreError>>,
+    {
+        let _turn = self.began.lock().await;
+        let (contents, remark) = read().await.inspect_err(|error| self.failed(error))?;
+        let at = self.sender.borrow().at;
+        self.seen(contents, at, remark);
+        Ok(())
+    }
+
+    fn seen(&self, contents: Contents, at: Option<Instant>, trouble: Option<String>) {
         self.report(trouble.as_deref());
         self.sender.send_modify(|observed| {
             let known = observed.contents.as_ref();
@@ -85,7 +98,7 @@ impl Shown {
             };
             *observed = Arc::new(Observed {
                 contents: Some(contents),
-                at: Some(at),
+                at,
                 trouble,
             });
         });

@@ -9,13 +9,15 @@
 //! can't be reached directly is heard through others. Such a member counts as live
 //! while somebody who is connected with it says so; its confirmations come the same way.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,8 +27,9 @@ use super::counters::Counters;
 use super::framing::Pace;
 use super::ledger::{Ledger, News, Unheard};
 use super::outbox::Outbox;
+use super::party::{Asked, Greeted, Joined, Link, Rank, Unconfirmed};
 use super::wire::{Frame, Hello, Refusal, Summary, Word};
-use crate::cluster::{Answer, Fact, Heard, Member};
+use crate::cluster::{Answer, Fact, Member};
 
 /// Connections at the same time.
 const LINKS: usize = 255;
@@ -61,48 +64,6 @@ struct State {
     answers: HashMap<&'static str, Arc<dyn Answer>>,
     asked: HashMap<u64, Asked>,
     unconfirmed: HashMap<u64, Unconfirmed>,
-}
-
-/// A connection with a member.
-#[derive(Debug)]
-struct Link {
-    id: u64,
-    instance: u64,
-    /// Where the member listens, and where it was reached, which may differ.
-    addresses: [SocketAddr; 2],
-    /// Whose end the connection was made from.
-    is_dialled: bool,
-    outbox: Arc<Outbox>,
-    /// Members that the other end is connected with.
-    sees: BTreeSet<Arc<str>>,
-    heard_at: Instant,
-    stop: CancellationToken,
-}
-
-/// A question on its way.
-#[derive(Debug)]
-struct Asked {
-    waiting: BTreeSet<Arc<str>>,
-    answer: Option<oneshot::Sender<Bytes>>,
-}
-
-/// A word that somebody waits to be confirmed.
-#[derive(Debug)]
-struct Unconfirmed {
-    topic: &'static str,
-    version: u64,
-    waiting: BTreeSet<Arc<str>>,
-    by: Vec<Arc<str>>,
-    done: Option<oneshot::Sender<()>>,
-}
-
-/// A connection that was taken in.
-#[derive(Debug)]
-pub(super) struct Joined {
-    pub(super) id: u64,
-    pub(super) outbox: Arc<Outbox>,
-    /// Cancelled when another one takes its place.
-    pub(super) stop: CancellationToken,
 }
 
 /// A question to be answered.
@@ -165,12 +126,13 @@ impl Hub {
             instance: self.instance,
             life: self.lock().ledger.life(),
             port: self.port,
+            nonce: fastrand::u64(..),
         }
     }
 
     /// Whether a member that says who it is may come in; if so, the highest version
     /// that is known of it.
-    pub(super) fn judge(&self, hello: &Hello, is_dialled: bool) -> Result<u64, Refusal> {
+    pub(super) fn judge(&self, hello: &Hello, rank: Rank) -> Result<u64, Refusal> {
         let state = self.lock();
         if hello.instance == self.instance {
             return Err(Refusal::Itself);
@@ -179,11 +141,13 @@ impl Hub {
             return Err(Refusal::NameTaken);
         }
         match state.links.get(&hello.name) {
-            Some(link) if link.is_lively(self.pace) && link.instance != hello.instance => {
-                return Err(Refusal::NameTaken);
-            }
-            Some(link) if link.is_lively(self.pace) && !self.is_better(link, hello, is_dialled) => {
-                return Err(Refusal::Linked);
+            Some(link) if link.is_lively(self.pace) => {
+                if link.instance != hello.instance {
+                    return Err(Refusal::NameTaken);
+                }
+                if link.is_established(self.pace) || link.rank >= rank {
+                    return Err(Refusal::Linked);
+                }
             }
             None if state.links.len() >= LINKS => return Err(Refusal::Full),
             Some(_) | None => {}
@@ -191,22 +155,10 @@ impl Hub {
         Ok(state.ledger.floor(&hello.name))
     }
 
-    /// Of two connections between the same two, both ends keep the one that was made
-    /// by the lower name.
-    fn is_better(&self, link: &Link, hello: &Hello, is_dialled: bool) -> bool {
-        let by_lower = |is_dialled: bool| is_dialled == (self.me < hello.name);
-        by_lower(is_dialled) && !by_lower(link.is_dialled)
-    }
-
-    /// Takes a connection in. `floor` is what the other end knows of this member.
-    pub(super) fn join(
-        &self,
-        hello: &Hello,
-        peer: SocketAddr,
-        is_dialled: bool,
-        floor: u64,
-    ) -> Joined {
-        let now = Instant::now();
+    /// Takes a connection in. If there is a better one with the same member, made in
+    /// the meantime, this one is to end soon.
+    pub(super) fn join(&self, greeted: &Greeted, peer: SocketAddr) -> Joined {
+        let hello = &greeted.hello;
         let mut state = self.lock();
         state.last_id += 1;
         let joined = Joined {
@@ -214,22 +166,22 @@ impl Hub {
             outbox: Arc::default(),
             stop: CancellationToken::new(),
         };
-        let link = Link {
-            id: joined.id,
-            instance: hello.instance,
-            addresses: [SocketAddr::new(peer.ip(), hello.port), peer],
-            is_dialled,
-            outbox: Arc::clone(&joined.outbox),
-            sees: BTreeSet::new(),
-            heard_at: now,
-            stop: joined.stop.clone(),
-        };
+        let mut link = Link::new(greeted, peer, &joined);
+        let before = state.links.get(&hello.name);
+        let before = before.filter(|before| before.instance == hello.instance);
+        if let Some(before) = before {
+            if before.is_lively(self.pace) && before.rank >= greeted.rank {
+                joined.stop.cancel();
+                return joined;
+            }
+            link.sees.clone_from(&before.sees);
+        }
         match state.links.insert(Arc::clone(&hello.name), link) {
             Some(before) => before.stop.cancel(),
             None => info!(member = %hello.name, client.addr = %peer, "A member joined"),
         }
-        state.ledger.meet(&hello.name, hello.life, now);
-        self.outlive(&mut state, floor);
+        state.ledger.meet(&hello.name, hello.life, Instant::now());
+        self.outlive(&mut state, greeted.floor);
         joined.outbox.digest();
         if self.stop.is_cancelled() {
             joined.outbox.end();
@@ -288,7 +240,7 @@ impl Hub {
     pub(super) fn digest(&self) -> Frame {
         let state = self.lock();
         let is_linked = |name: &str| state.links.contains_key(name);
-        Frame::Digest(state.ledger.digest(is_linked))
+        Frame::Digest(state.ledger.digest(is_linked, Instant::now()))
     }
 
     /// A member's present word, if it has one.
@@ -391,8 +343,8 @@ impl Hub {
                 let versions = summary.words.iter().map(|(_, version)| *version);
                 self.outlive(state, versions.fold(summary.life, u64::max));
             } else {
-                is_new |= state.ledger.meet(&summary.member, summary.life, now);
                 wanted.extend(state.ledger.lacking(summary));
+                is_new |= state.ledger.note(summary, now);
             }
         }
         if !wanted.is_empty() {
@@ -475,76 +427,6 @@ impl Hub {
         self.say(&mut self.lock(), topic, body);
     }
 
-    /// Says something that is to be confirmed; nothing if there is nobody to.
-    pub(super) fn publish_watched(
-        &self,
-        topic: &'static str,
-        body: Bytes,
-    ) -> Option<(u64, oneshot::Receiver<()>)> {
-        let mut state = self.lock();
-        let version = self.say(&mut state, topic, body)?;
-        let waiting = state.ledger.live().clone();
-        if waiting.is_empty() {
-            return None;
-        }
-        let (done, receiver) = oneshot::channel();
-        let unconfirmed = Unconfirmed {
-            topic,
-            version,
-            waiting,
-            by: Vec::new(),
-            done: Some(done),
-        };
-        state.last_id += 1;
-        let id = state.last_id;
-        state.unconfirmed.insert(id, unconfirmed);
-        Some((id, receiver))
-    }
-
-    /// Who has confirmed so far. Nobody is waited for any longer.
-    pub(super) fn confirmed(&self, id: u64) -> Heard {
-        let unconfirmed = self.lock().unconfirmed.remove(&id);
-        unconfirmed.map_or_else(Heard::default, |unconfirmed| Heard {
-            by: unconfirmed.by,
-            missed: unconfirmed.waiting.into_iter().collect(),
-        })
-    }
-
-    /// Asks everybody that is connected; nothing if nobody is.
-    pub(super) fn ask(
-        &self,
-        question: &'static str,
-        body: &Bytes,
-        patience: std::time::Duration,
-    ) -> Option<(u64, oneshot::Receiver<Bytes>)> {
-        let mut state = self.lock();
-        if state.links.is_empty() || body.len() > super::wire::LARGEST_BODY {
-            return None;
-        }
-        state.last_id += 1;
-        let id = state.last_id;
-        for link in state.links.values() {
-            link.outbox.send(Frame::Ask {
-                id,
-                question: question.into(),
-                patience,
-                body: body.clone(),
-            });
-        }
-        let (sender, receiver) = oneshot::channel();
-        let asked = Asked {
-            waiting: state.links.keys().cloned().collect(),
-            answer: Some(sender),
-        };
-        state.asked.insert(id, asked);
-        Some((id, receiver))
-    }
-
-    /// Nobody waits for the answer any longer.
-    pub(super) fn unask(&self, id: u64) {
-        self.lock().asked.remove(&id);
-    }
-
     /// Who answers a question.
     pub(super) fn set_answer(&self, question: &'static str, with: Arc<dyn Answer>) {
         self.lock().answers.insert(question, with);
@@ -589,60 +471,7 @@ impl Hub {
     }
 }
 
-impl Link {
-    fn is_lively(&self, pace: Pace) -> bool {
-        self.heard_at.elapsed() < pace.ping * 2
-    }
-}
-
-impl Asked {
-    /// One less to wait for.
-    fn without(&mut self, member: &str) {
-        self.waiting.remove(member);
-        if self.waiting.is_empty() {
-            self.answer = None;
-        }
-    }
-}
-
-impl Unconfirmed {
-    fn confirm(&mut self, topic: &str, version: u64, by: &Arc<str>) {
-        if self.topic == topic && version >= self.version && self.waiting.remove(by) {
-            self.by.push(Arc::clone(by));
-            self.end_if_done();
-        }
-    }
-
-    /// Who is gone is not waited for.
-    fn keep(&mut self, live: &BTreeSet<Arc<str>>) {
-        self.waiting.retain(|name| live.contains(name));
-        self.end_if_done();
-    }
-
-    fn end_if_done(&mut self) {
-        if self.waiting.is_empty()
-            && let Some(done) = self.done.take()
-        {
-            let _nobody_waits = done.send(());
-        }
-    }
-}
-
 impl State {
-    fn answered(&mut self, id: u64, member: &str, body: Bytes) {
-        let Some(asked) = self.asked.get_mut(&id) else {
-            return;
-        };
-        if !asked.waiting.contains(member) {
-            return;
-        }
-        if body.is_empty() {
-            asked.without(member);
-        } else if let Some(answer) = asked.answer.take() {
-            let _nobody_waits = answer.send(body);
-        }
-    }
-
     fn show(&self, topic: &str) {
         let Some(sender) = self.topics.get(topic) else {
             return;

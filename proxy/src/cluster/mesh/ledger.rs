@@ -163,7 +163,11 @@ impl Ledger {
         }
         // A copy: the frame that it came in may be part of something larger.
         let body = Bytes::copy_from_slice(&word.body);
-        self.put(&word.member, &word.topic, word.version, body, now)?;
+        let at = match self.known.get(&word.member) {
+            Some(known) if !self.live.contains(&word.member) => known.at,
+            Some(_) | None => now,
+        };
+        self.put(&word.member, &word.topic, word.version, body, at)?;
         Ok(News::New)
     }
 
@@ -240,6 +244,34 @@ impl Ledger {
             known.has_left = false;
             for said in known.words.values_mut().filter(|said| said.version < life) {
                 said.at = now;
+            }
+        }
+        is_new
+    }
+
+    /// Somebody tells what it knows of a member. Returns whether that is a new life.
+    pub(super) fn note(&mut self, summary: &Summary, now: Instant) -> bool {
+        let name = &summary.member;
+        let at = now.checked_sub(summary.silence).unwrap_or(now);
+        let is_known = self.known.contains_key(name);
+        if !is_known && summary.silence > self.bounds.forget && self.lacking(summary).is_empty() {
+            return false;
+        }
+        let is_new = self.meet(name, summary.life, at);
+        let is_live = self.live.contains(name);
+        let Some(known) = self.known.get_mut(name).filter(|_| *name != self.me) else {
+            return is_new;
+        };
+        if !is_known {
+            known.has_left = summary.has_left;
+        }
+        if !is_live && at > known.at {
+            known.at = at;
+            for (topic, version) in &summary.words {
+                let said = known.words.get_mut(topic);
+                if let Some(said) = said.filter(|said| said.version == *version) {
+                    said.at = said.at.max(at);
+                }
             }
         }
         is_new
@@ -350,7 +382,7 @@ impl Ledger {
     }
 
     /// What is known of everybody, for somebody to find out what it lacks.
-    pub(super) fn digest(&self, linked: impl Fn(&str) -> bool) -> Vec<Summary> {
+    pub(super) fn digest(&self, linked: impl Fn(&str) -> bool, now: Instant) -> Vec<Summary> {
         let all = self.known.iter().map(|(name, known)| {
             let words = known.words.iter();
             let present = words.filter(|(_, said)| said.version >= known.life);
@@ -358,6 +390,11 @@ impl Ledger {
                 member: Arc::clone(name),
                 life: known.life,
                 is_linked: *name == self.me || linked(name),
+                has_left: known.has_left,
+                silence: match *name == self.me || self.live.contains(name) {
+                    true => Duration::ZERO,
+                    false => now.saturating_duration_since(known.at),
+                },
                 words: present
                     .map(|(topic, said)| (Arc::clone(topic), said.version))
                     .collect(),
@@ -377,22 +414,34 @@ impl Ledger {
             said.map_or(0, |said| said.version)
         };
         let life = known.map_or(0, |known| known.life);
+        // What would be forgotten is not asked for.
+        let unneeded = match summary.silence > self.bounds.forget {
+            true => self.spoken(),
+            false => BTreeSet::new(),
+        };
         let words = summary.words.iter();
         words
             .filter(|(topic, theirs)| *theirs >= life && *theirs > version(topic))
+            .filter(|(topic, _)| !unneeded.contains(topic))
             .map(|(topic, _)| (Arc::clone(&summary.member), Arc::clone(topic)))
             .collect()
     }
 
-    /// Forgets what is not needed any more: members long gone, and words of earlier
-    /// lives, when somebody alive speaks about the same topics. Whether it did.
-    pub(super) fn forget(&mut self, now: Instant) -> bool {
+    /// Topics that somebody alive speaks about.
+    fn spoken(&self) -> BTreeSet<Arc<str>> {
         let mut spoken: BTreeSet<Arc<str>> = BTreeSet::new();
         for known in self.live.iter().filter_map(|name| self.known.get(name)) {
             let words = known.words.iter();
             let present = words.filter(|(_, said)| said.version >= known.life);
             spoken.extend(present.map(|(topic, _)| Arc::clone(topic)));
         }
+        spoken
+    }
+
+    /// Forgets what is not needed any more: members long gone, and words of earlier
+    /// lives, when somebody alive speaks about the same topics. Whether it did.
+    pub(super) fn forget(&mut self, now: Instant) -> bool {
+        let spoken = self.spoken();
         let (live, me, patience) = (&self.live, &self.me, self.bounds.forget);
         let is_over = |at: Instant| now.saturating_duration_since(at) > patience;
         let before = (self.known.len(), self.total);

@@ -14,8 +14,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::counters::{Counters, Reason};
 use super::framing::{Inbox, LinkError, flush, write};
-use super::hub::{Hub, Joined, Question};
+use super::hub::{Hub, Question};
 use super::outbox::{Next, Outbox};
+use super::party::{Greeted, Joined, Rank};
 use super::wire::{Frame, Hello, LARGEST_BODY, Malformed, Refusal};
 
 /// Questions of one member that are answered at the same time.
@@ -59,13 +60,14 @@ where
     let mut inbox = Inbox::new(read);
     let greeting = greet(hub, &mut inbox, &mut write, is_dialled);
     let greeted = timeout(hub.pace.handshake, greeting).await;
-    let (hello, floor) = match greeted.unwrap_or(Err(Unwanted::Failed(LinkError::Slow))) {
+    let greeted = match greeted.unwrap_or(Err(Unwanted::Failed(LinkError::Slow))) {
         Ok(greeted) => greeted,
         Err(unwanted) => return unwanted.outcome(hub, peer, is_dialled),
     };
-    let joined = hub.join(&hello, peer, is_dialled, floor);
+    let joined = hub.join(&greeted, peer);
+    let hello = &greeted.hello;
     drop(admission);
-    let error = speak(hub, &hello, &joined, &mut inbox, &mut write).await;
+    let error = speak(hub, hello, &joined, &mut inbox, &mut write).await;
     if matches!(error, LinkError::Silent | LinkError::Slow) {
         Counters::add(&hub.counters.links_lost, 1);
     }
@@ -142,14 +144,16 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     inbox: &mut Inbox<ReadHalf<S>>,
     to: &mut WriteHalf<S>,
     is_dialled: bool,
-) -> Result<(Hello, u64), Unwanted> {
+) -> Result<Greeted, Unwanted> {
     let (pace, counters) = (&hub.pace, &hub.counters);
-    write(to, &Frame::Hello(hub.hello()), pace, counters).await?;
+    let ours = hub.hello();
+    write(to, &Frame::Hello(ours.clone()), pace, counters).await?;
     flush(to, pace).await?;
     let Frame::Hello(hello) = inbox.next(pace, counters).await? else {
         return Err(LinkError::Misplaced.into());
     };
-    let judgement = hub.judge(&hello, is_dialled);
+    let rank = Rank::new(&ours, &hello, is_dialled);
+    let judgement = hub.judge(&hello, rank);
     let frame = match judgement {
         Ok(floor) => Frame::Welcome { floor },
         Err(refusal) => Frame::Refused(refusal),
@@ -163,7 +167,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(Unwanted::Ours(refusal, hello.name));
     }
     match inbox.next(pace, counters).await? {
-        Frame::Welcome { floor } => Ok((hello, floor)),
+        Frame::Welcome { floor } => Ok(Greeted { hello, floor, rank }),
         Frame::Refused(refusal) => Err(Unwanted::Theirs(refusal, hello.name)),
         _ => Err(LinkError::Misplaced.into()),
     }

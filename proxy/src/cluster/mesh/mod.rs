@@ -16,6 +16,7 @@ mod ledger;
 mod link;
 mod listen;
 mod outbox;
+mod party;
 mod peers;
 pub mod service;
 mod state;

@@ -49,7 +49,7 @@ async fn the_first_answer_with_something_in_it_is_taken() {
     let nodes = ["a", "b", "c"].map(|name| Node::start(name, &secrets(1, None)));
     introduce(&nodes);
     let [a, b, c] = &nodes;
-    a.sees(&nodes).await;
+    a.meets(&nodes).await;
     let started = Instant::now();
     let body = Bytes::from_static(b"token");
     assert_eq!(a.mesh.ask("q", body.clone(), PATIENCE).await, None);
@@ -185,7 +185,7 @@ async fn the_secret_is_replaced_on_one_after_the_other() {
             }
             let body = Bytes::from_static(b"x");
             let heard = within(nodes[index].mesh.publish_confirmed("t", body, PATIENCE)).await;
-            assert_eq!(heard.by.len(), 2, "{name} with {secrets:?}");
+            assert_eq!(heard.by.len(), 2, "{name} with {secrets:?}: {heard:?}");
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Hello {
     pub(super) life: u64,
     /// The port that it listens on.
     pub(super) port: u16,
+    /// Random for each connection.
+    pub(super) nonce: u64,
 }
 
 /// Why a member wants no connection with another.
@@ -60,6 +62,10 @@ pub(super) struct Summary {
     pub(super) life: u64,
     /// Whether whoever says this is connected with it.
     pub(super) is_linked: bool,
+    /// Whether it has left on purpose.
+    pub(super) has_left: bool,
+    /// How long it has not been heard of; nothing while it is live.
+    pub(super) silence: Duration,
     /// The versions of its words by topic.
     pub(super) words: Vec<(Arc<str>, u64)>,
 }
@@ -268,7 +274,7 @@ impl Hello {
     fn put<'a>(&self, out: &'a mut Writer) -> &'a mut Writer {
         out.kind(HELLO).byte(VERSION).name(&self.name);
         out.number(self.instance).number(self.life);
-        out.number(u64::from(self.port))
+        out.number(u64::from(self.port)).number(self.nonce)
     }
 
     fn take(input: &mut Reader) -> Result<Self, Malformed> {
@@ -278,6 +284,7 @@ impl Hello {
                 instance: input.number()?,
                 life: input.version()?,
                 port: u16::try_from(input.number()?).map_err(|_| Malformed::Frame)?,
+                nonce: input.number()?,
             }),
             other => Err(Malformed::Version(other)),
         }
@@ -287,7 +294,10 @@ impl Hello {
 impl Summary {
     fn put(&self, out: &mut Writer) {
         out.name(&self.member).number(self.life);
-        out.byte(u8::from(self.is_linked)).count(self.words.len());
+        out.byte(u8::from(self.is_linked));
+        out.byte(u8::from(self.has_left));
+        out.number(u64::try_from(self.silence.as_millis()).unwrap_or(u64::MAX));
+        out.count(self.words.len());
         for (topic, version) in &self.words {
             out.name(topic).number(*version);
         }
@@ -298,6 +308,8 @@ impl Summary {
             member: input.name()?,
             life: input.version()?,
             is_linked: input.byte()? != 0,
+            has_left: input.byte()? != 0,
+            silence: Duration::from_millis(input.number()?),
             words: input.list(|input| Ok((input.name()?, input.version()?)))?,
         })
     }

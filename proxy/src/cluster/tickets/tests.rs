@@ -227,7 +227,7 @@ fn the_next_one_makes_the_key_when_the_first_does_not() {
     let mut cluster = Cluster::new(3);
     cluster.start("b", 0);
     cluster.start("c", 0);
-    cluster.pass(HOUR);
+    cluster.pass(SETTLE * 2);
     // "a" is there and says nothing at all, ever.
     let mute: Arc<str> = "a".into();
     let key = || TicketKey::random();
@@ -282,7 +282,7 @@ fn parts_of_a_cluster_find_together_again() {
 
 #[test]
 fn tickets_resume_anywhere_whatever_happens() {
-    for seed in 0..6 {
+    for seed in 0..5 {
         let mut cluster = Cluster::new(seed);
         for index in 0..5 {
             cluster.start(&name(index), 0);

@@ -66,10 +66,14 @@ impl Configs for DockerEngine {
         Box::pin(self.list_configs("label", format!("{label}={value}")))
     }
 
+    fn configs_named<'a>(&'a self, beginning: &'a str) -> Answer<'a, Vec<ConfigObject>> {
+        // The engine takes a name for the beginning of one.
+        Box::pin(self.list_configs("name", beginning.to_owned()))
+    }
+
     fn config<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ConfigObject>> {
         Box::pin(async move {
-            // The engine takes the name for the beginning of one.
-            let found = self.list_configs("name", name.to_owned()).await?;
+            let found = self.configs_named(name).await?;
             Ok(found.into_iter().find(|config| config.name == name))
         })
     }

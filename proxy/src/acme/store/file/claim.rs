@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How often a claim is tried for while others come and go.
 const TRIES: usize = 4;
 
+/// What is older than this belongs to nobody.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Claims of others that are remembered at most.
 const MOST_SEEN: usize = 4096;
 
@@ -52,6 +55,25 @@ impl Claims {
             base: file.to_owned(),
             kernel: kernel.to_owned(),
             seen: Mutex::default(),
+        }
+    }
+
+    /// Takes away what killed processes left behind. A claim that lives is younger.
+    pub(super) fn sweep(&self) {
+        let (Some(directory), Some(name)) = (self.base.parent(), self.base.file_name()) else {
+            return;
+        };
+        let Ok(entries) = fs::read_dir(directory) else {
+            return;
+        };
+        let start = [name.as_encoded_bytes(), b"."].concat();
+        for entry in entries.flatten() {
+            let is_claim = entry.file_name().as_encoded_bytes().starts_with(&start);
+            let modified = entry.metadata().and_then(|file| file.modified());
+            let age = modified.map(|modified| modified.elapsed().unwrap_or_default());
+            if is_claim && age.is_ok_and(|age| age > LEFT) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -152,7 +174,6 @@ impl Claim {
         // As long as before, so that nobody finds a part of it.
         let mut file = OpenOptions::new().write(true).open(&self.path)?;
         file.write_all(&text)?;
-        file.sync_data()?;
         self.text = text;
         Ok(true)
     }

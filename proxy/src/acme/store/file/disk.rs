@@ -140,6 +140,9 @@ impl Disk {
         }
         let way = self.way();
         let mut is_new = self.main.look().map_err(|error| self.unusable(&error))?;
+        if let Ok(way) = &way {
+            self.mend(way);
+        }
         // Whatever is wrong with the challenges, the certificates are served.
         is_new |= self.side.look().unwrap_or_default();
         if is_new || first {
@@ -147,7 +150,7 @@ impl Disk {
         }
         match &self.main.state {
             State::Damaged(_) => return Err(self.damaged()),
-            State::Nothing if !self.main.document.is_empty() => return Err(self.gone()),
+            State::Nothing if self.is_gone() => return Err(self.gone()),
             State::Nothing | State::Good => {}
         }
         self.close_to_others();
@@ -167,12 +170,7 @@ impl Disk {
         self.make()?;
         let way = self.way()?;
         self.close_to_others();
-        if self.is_open_to_others {
-            return Err(self.unusable(
-                &"others may read it, and its mode can't be changed: no key is \
-                                       written there before it is 600",
-            ));
-        }
+        self.refuse_if_open()?;
         let is_brief = |change: &Change| {
             matches!(change, Change::PutChallenge(_) | Change::RemoveChallenge(_))
         };
@@ -180,24 +178,67 @@ impl Disk {
             .into_iter()
             .partition::<Vec<_>, _>(|change| !way.is_in_place && is_brief(change));
         let held = way.locks.lock_writers(WRITERS_PATIENCE, WAIT);
-        let held = held.map_err(|error| self.unusable(&error))?;
+        let mut held = held.map_err(|error| self.unusable(&error))?;
+        let mut is_ours = || held.beat(way.locks.file()).unwrap_or_default();
         let outcome = self
-            .change_main(&way, resolver, lasting, now)
+            .change_main(&way, &mut is_ours, resolver, lasting, now)
             .and_then(|()| self.change_side(resolver, brief, now));
         drop(held);
         self.read();
         outcome
     }
 
-    /// Where locks are taken.
+    /// Where locks are taken. Refused while nothing could be written: whoever asks for
+    /// a lock is about to get something that has to be kept.
     pub(super) fn locks(&mut self) -> Result<Arc<Locks>, StoreError> {
-        self.make()?;
-        Ok(self.way()?.locks)
+        let looked = self.look();
+        let locks = self.way()?.locks;
+        if !self.is_gone() {
+            looked?;
+        }
+        self.refuse_if_open()?;
+        Ok(locks)
+    }
+
+    fn refuse_if_open(&self) -> Result<(), StoreError> {
+        if self.is_open_to_others {
+            return Err(self.unusable(
+                &"others may read it, and its mode can't be changed: no key is written there \
+                  before it is 600",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether there was something in it that is not there any more.
+    fn is_gone(&self) -> bool {
+        self.main.state == State::Nothing && !self.main.document.is_empty()
+    }
+
+    /// Others, Traefik above all, don't know what to do with a file that is half
+    /// overwritten. If it can't be mended now, the next look tries again.
+    fn mend(&self, way: &Way) {
+        if !(self.main.is_unfinished && way.is_in_place) {
+            return;
+        }
+        let Ok(_held) = way.locks.lock_writers(WRITERS_PATIENCE, Duration::ZERO) else {
+            return;
+        };
+        let file = File::options().read(true).write(true).open(&self.main.path);
+        match file.and_then(|mut file| journal::mend(&mut file)) {
+            Ok(()) => {
+                info!(file = %self.place, "The certificates' file was put in order: somebody died writing it")
+            }
+            Err(error) => {
+                warn!(file = %self.place, %error, "The certificates' file can't be put in order")
+            }
+        }
     }
 
     fn change_main(
         &mut self,
         way: &Way,
+        is_ours: &mut dyn FnMut() -> bool,
         resolver: &str,
         changes: Vec<Change>,
         now: SystemTime,
@@ -210,7 +251,7 @@ impl Disk {
         if matches!(self.main.state, State::Damaged(_)) {
             return Err(self.damaged());
         }
-        if self.main.state == State::Nothing && !self.main.document.is_empty() {
+        if self.is_gone() {
             warn!(file = %self.place, "The certificates' file was emptied and is restored as it was known");
         }
         if !self.main.document.meaning().problems.is_empty() {
@@ -221,6 +262,9 @@ impl Disk {
             return Ok(());
         }
         let text = document.to_text();
+        if !is_ours() {
+            return Err(self.unusable(&"it took so long that somebody else writes it now"));
+        }
         let written = write(&self.main.path, &text, way.is_in_place);
         if let Err(error) = written {
             return Err(self.not_written(&error));
@@ -244,7 +288,7 @@ impl Disk {
         let _ = self.side.look_closely();
         let document = changed(&self.side, resolver, changes, now);
         let text = document.to_text();
-        let written = replace::replace(&self.side.path, &text, &self.main.path);
+        let written = replace::replace(&self.side.path, &text, &self.main.path, false);
         written.map_err(|error| self.unusable(&error))?;
         self.side.was_written(document, &text);
         Ok(())
@@ -424,7 +468,7 @@ fn changed(source: &Source, resolver: &str, changes: Vec<Change>, now: SystemTim
 
 fn write(path: &Path, text: &[u8], is_in_place: bool) -> io::Result<()> {
     if !is_in_place {
-        return replace::replace(path, text, path);
+        return replace::replace(path, text, path, true);
     }
     let mut file = File::options().read(true).write(true).open(path)?;
     journal::write(&mut file, text, &mut |_| ())

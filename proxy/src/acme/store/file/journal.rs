@@ -25,7 +25,7 @@ const DIGITS: usize = 16 + 64;
 const LARGEST: u64 = 64 << 20;
 
 /// What a file says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Text {
     /// The text that counts.
     pub(super) bytes: Vec<u8>,
@@ -108,6 +108,15 @@ pub(super) fn write(file: &mut File, new: &[u8], step: &mut dyn FnMut(usize)) ->
     settle(file, new, step)
 }
 
+/// Puts a file in order that somebody died writing. Nobody else may write meanwhile.
+pub(super) fn mend(file: &mut File) -> io::Result<()> {
+    let text = read(file)?;
+    if text.is_unfinished {
+        settle(file, &text.bytes, &mut |_| ())?;
+    }
+    Ok(())
+}
+
 /// Puts the text that counts where it belongs; it lies behind already, or is there.
 fn settle(file: &File, text: &[u8], step: &mut dyn FnMut(usize)) -> io::Result<()> {
     step(3);
@@ -172,6 +181,9 @@ mod tests {
                     let found = read(&mut file).unwrap().bytes;
                     let expected = if last > 2 { new } else { old };
                     assert_eq!(found.trim_ascii_end(), expected, "step {last}");
+                    mend(&mut file).unwrap();
+                    let mended = bytes(&mut file);
+                    assert_eq!(mended.trim_ascii_end(), expected, "step {last}");
                 }
             }
         }

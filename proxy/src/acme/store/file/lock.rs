@@ -58,6 +58,9 @@ impl Locks {
     /// Locks on bytes of `file`; with claims beside it, if others see what lies there.
     pub(super) fn new(file: PathBuf, has_claims: bool) -> Self {
         let claims = has_claims.then(|| Claims::beside(&file));
+        if let Some(claims) = &claims {
+            claims.sweep();
+        }
         Self { file, claims }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::super::json::{Document, FormatError};
-use super::journal;
+use super::journal::{self, Text};
 use super::lock::lock_out_writers;
 
 /// How long something must stay as it is before it counts as damaged or gone.
@@ -49,6 +49,8 @@ pub(super) struct Source {
     pub(super) path: PathBuf,
     /// Whether others may be writing it in place, under the lock.
     pub(super) is_locked_to_read: bool,
+    /// Whether somebody died writing it in place.
+    pub(super) is_unfinished: bool,
     /// The last that could be read.
     pub(super) document: Document,
     pub(super) state: State,
@@ -71,6 +73,7 @@ struct Reading {
     text: Vec<u8>,
     hash: [u8; 32],
     stamp: Option<Stamp>,
+    is_unfinished: bool,
 }
 
 impl Source {
@@ -78,6 +81,7 @@ impl Source {
         Self {
             path,
             is_locked_to_read: false,
+            is_unfinished: false,
             document: Document::default(),
             state: State::Nothing,
             hash: None,
@@ -87,12 +91,23 @@ impl Source {
 
     /// Looks at the file. Whether it is different from what was known.
     pub(super) fn look(&mut self) -> io::Result<bool> {
+        self.look_as(self.is_locked_to_read)
+    }
+
+    /// Reads it whatever it looks like, for one who holds the writers' lock.
+    pub(super) fn look_closely(&mut self) -> io::Result<bool> {
+        self.stamp = None;
+        self.look_as(false)
+    }
+
+    fn look_as(&mut self, lock: bool) -> io::Result<bool> {
         let start = Instant::now();
         let mut quiet: Option<([u8; 32], Instant)> = None;
         loop {
-            let Some(reading) = self.read()? else {
+            let Some(reading) = self.read(lock)? else {
                 return Ok(false);
             };
+            self.is_unfinished = reading.is_unfinished;
             if self.hash == Some(reading.hash) {
                 self.stamp = reading.stamp;
                 return Ok(false);
@@ -115,12 +130,6 @@ impl Source {
             }
             std::thread::sleep(AGAIN);
         }
-    }
-
-    /// Reads it whatever it looks like.
-    pub(super) fn look_closely(&mut self) -> io::Result<bool> {
-        self.stamp = None;
-        self.look()
     }
 
     /// It was just written, by us.
@@ -161,11 +170,11 @@ impl Source {
     }
 
     /// Nothing if it looks as it did.
-    fn read(&self) -> io::Result<Option<Reading>> {
+    fn read(&self, lock: bool) -> io::Result<Option<Reading>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(Reading::new(Vec::new(), None)));
+                return Ok(Some(Reading::new(Text::default(), None)));
             }
             Err(error) => return Err(error),
         };
@@ -173,19 +182,21 @@ impl Source {
         if self.stamp.as_ref() == Some(&before) {
             return Ok(None);
         }
-        if self.is_locked_to_read {
+        if lock {
             // Falls with the file. Without it the hash decides.
             lock_out_writers(&file, PATIENCE);
         }
         let text = match journal::read(&mut file) {
             Ok(text) => text,
             // Replaced while it was read, on NFS.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESTALE) => return self.read(),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESTALE) => {
+                return self.read(lock);
+            }
             Err(error) => return Err(error),
         };
         let after = Stamp::of(&file.metadata()?);
         let is_settled = before == after && after.is_old(SystemTime::now());
-        Ok(Some(Reading::new(text.bytes, is_settled.then_some(after))))
+        Ok(Some(Reading::new(text, is_settled.then_some(after))))
     }
 
     fn look_at(&self, file: &File) -> io::Result<Stamp> {
@@ -204,11 +215,12 @@ impl Source {
 }
 
 impl Reading {
-    fn new(text: Vec<u8>, stamp: Option<Stamp>) -> Self {
+    fn new(text: Text, stamp: Option<Stamp>) -> Self {
         Self {
-            hash: Sha256::digest(&text).into(),
-            text,
+            hash: Sha256::digest(&text.bytes).into(),
+            text: text.bytes,
             stamp,
+            is_unfinished: text.is_unfinished,
         }
     }
 }

@@ -230,6 +230,11 @@ async fn damage_is_named_kept_aside_and_not_written_over() {
         matches!(refused, Err(StoreError::Damaged { .. })),
         "{refused:?}"
     );
+    let refused = store.lock("b.example", DEADLINE).await;
+    assert!(
+        matches!(refused, Err(StoreError::Damaged { .. })),
+        "nothing is ordered that could not be kept: {refused:?}"
+    );
     assert_eq!(fs::read_to_string(&path).unwrap(), broken);
     let names_there = directory.names();
     let copies: Vec<_> = names_there

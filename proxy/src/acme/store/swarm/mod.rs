@@ -4,17 +4,18 @@
 //! its own name. A new value is the next generation, and as a name can be used only
 //! once, of two writers one has to go one further; the newest generation that can be
 //! opened counts, older ones are swept. Locks are configs, too ([`lock`]). Changes
-//! are seen by the engine's events, and by a reading now and then. Only a manager's
-//! engine knows configs: elsewhere the store says so and has nothing.
+//! are seen by the engine's events, whose values alone are read again, and by a reading
+//! of everything now and then. Only a manager's engine knows configs: elsewhere the
+//! store says so and has nothing.
 
 mod lock;
 mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
@@ -44,6 +45,9 @@ const UNASKED: Duration = Duration::from_secs(15);
 /// Between two readings while the engine gives no events, or can't be read.
 const BLIND: Duration = Duration::from_secs(1);
 
+/// More values than these are not read one by one.
+const MOST_PARTS: usize = 8;
+
 /// How many names are tried for a new generation before somebody is to blame.
 const TRIES: u32 = 40;
 
@@ -65,10 +69,18 @@ struct Inner {
     engine: Arc<dyn Configs>,
     sealer: Arc<dyn Sealer>,
     locks: Arc<Locks>,
-    /// The last reading: what can't be opened any more is kept by it.
-    last: Mutex<Arc<Reading>>,
+    known: Mutex<Known>,
     /// Configs that were complained about.
     named: Mutex<BTreeSet<String>>,
+}
+
+/// What was last read, as it is and as it is understood.
+#[derive(Default)]
+struct Known {
+    /// By name; nothing before all were read for the first time.
+    configs: Option<BTreeMap<String, ConfigObject>>,
+    /// What can't be opened any more is kept by it.
+    reading: Arc<Reading>,
 }
 
 impl SwarmStore {
@@ -91,7 +103,7 @@ impl SwarmStore {
             prefix: prefix.to_owned(),
             engine,
             sealer,
-            last: Mutex::default(),
+            known: Mutex::default(),
             named: Mutex::default(),
         });
         let stop = CancellationToken::new();
@@ -142,29 +154,45 @@ impl Store for SwarmStore {
 }
 
 impl Inner {
-    /// Reads at every change, until the future is dropped.
+    /// Reads what changes and now and then everything, until the future is dropped.
     async fn follow(&self) {
         loop {
             let mut changes = self.engine.config_changes();
-            let mut next = Instant::now();
             // What changes while the events are being subscribed to shows a bit later.
             let mut wait = BLIND;
+            let mut all_due = Instant::now();
+            let mut due = all_due;
+            let mut changed = BTreeSet::new();
             loop {
                 tokio::select! {
                     change = changes.next() => match change {
-                        Some(Ok(name)) if self.is_value(&name) => {
-                            next = next.min(Instant::now() + GATHER);
+                        Some(Ok(name)) => {
+                            if let Some(name) = reading::Name::parse(&self.prefix, &name) {
+                                changed.insert(name.beginning(&self.prefix));
+                                due = due.min(Instant::now() + GATHER);
+                            }
                         }
-                        Some(Ok(_)) => {}
                         Some(Err(_)) | None => break,
                     },
-                    () = sleep_until(next) => {
-                        let is_read = self.refresh().await.is_ok();
-                        next = Instant::now() + if is_read { wait } else { BLIND };
-                        if is_read && wait == UNASKED {
-                            self.tidy().await;
+                    () = sleep_until(due) => {
+                        let now = Instant::now();
+                        let is_all = now >= all_due;
+                        let is_read = if is_all {
+                            changed.clear();
+                            self.refresh().await.is_ok()
+                        } else {
+                            self.refresh_part(&std::mem::take(&mut changed)).await.is_ok()
+                        };
+                        if !is_read {
+                            all_due = Instant::now() + BLIND;
+                        } else if is_all {
+                            if wait == UNASKED {
+                                self.tidy().await;
+                            }
+                            all_due = Instant::now() + wait;
+                            wait = UNASKED;
                         }
-                        wait = UNASKED;
+                        due = all_due;
                     }
                 }
             }
@@ -172,32 +200,62 @@ impl Inner {
         }
     }
 
-    fn is_value(&self, name: &str) -> bool {
-        reading::Name::parse(&self.prefix, name).is_some()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> Arc<Reading> {
+        Arc::clone(&self.known().reading)
     }
 
     async fn refresh(&self) -> Result<(), StoreError> {
-        self.shown.refresh(|| self.show()).await
+        let read = async || {
+            let configs = self.engine.configs(STORE_LABEL, &self.prefix).await;
+            let configs = configs.map_err(|error| self.error(&error))?;
+            self.locks.observe(&configs);
+            Ok(self.understand(|known| known.replace(by_name(configs))))
+        };
+        self.shown.refresh(read).await
     }
 
-    async fn show(&self) -> Result<(Contents, Option<String>), StoreError> {
-        let configs = self.list().await?;
-        self.locks.observe(&configs);
-        let reading = self.read(&configs);
+    /// Reads the values whose names begin so; everything if they are many, or if not
+    /// everything was read before.
+    async fn refresh_part(&self, beginnings: &BTreeSet<String>) -> Result<(), StoreError> {
+        if beginnings.len() > MOST_PARTS || self.known().configs.is_none() {
+            return self.refresh().await;
+        }
+        let read = async || {
+            let mut fresh = BTreeMap::new();
+            for beginning in beginnings {
+                let configs = self.engine.configs_named(beginning).await;
+                let configs = configs.map_err(|error| self.error(&error))?;
+                fresh.extend(by_name(configs));
+            }
+            fresh.retain(|_, config| config.labels.get(STORE_LABEL) == Some(&self.prefix));
+            Ok(self.understand(|known| {
+                let known = known.get_or_insert_default();
+                known.retain(|name, _| !beginnings.iter().any(|part| name.starts_with(part)));
+                known.append(&mut fresh);
+            }))
+        };
+        self.shown.refresh_part(read).await
+    }
+
+    /// Changes what is known and says what it means.
+    fn understand<T>(
+        &self,
+        change: impl FnOnce(&mut Option<BTreeMap<String, ConfigObject>>) -> T,
+    ) -> (Contents, Option<String>) {
+        let mut known = self.known();
+        change(&mut known.configs);
+        let configs = known.configs.iter().flat_map(BTreeMap::values);
+        let sealer = self.sealer.as_ref();
+        let reading = Reading::new(&self.prefix, configs, sealer, &known.reading);
+        known.reading = Arc::new(reading);
+        let reading = Arc::clone(&known.reading);
+        drop(known);
         self.complain(&reading);
-        Ok((contents(reading.objects()), reading.remark()))
-    }
-
-    async fn list(&self) -> Result<Vec<ConfigObject>, StoreError> {
-        let listed = self.engine.configs(STORE_LABEL, &self.prefix).await;
-        listed.map_err(|error| self.error(&error))
-    }
-
-    fn read(&self, configs: &[ConfigObject]) -> Arc<Reading> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let reading = Reading::new(&self.prefix, configs, self.sealer.as_ref(), &last);
-        *last = Arc::new(reading);
-        Arc::clone(&last)
+        (contents(reading.objects()), reading.remark())
     }
 
     /// Names each config that is of no use, once.
@@ -217,10 +275,17 @@ impl Inner {
     }
 
     async fn apply(&self, resolver: &str, changes: Vec<Change>) -> Result<(), StoreError> {
-        let steps = changes.into_iter().map(|change| Step::of(resolver, change));
-        let steps: Vec<_> = steps.collect();
-        let reading = self.read(&self.list().await?);
-        for step in &steps {
+        // Of several changes to a value the last word counts.
+        let steps = changes.into_iter().map(|change| {
+            let step = Step::of(resolver, change);
+            let name = reading::group_name(&step.identity());
+            (format!("{}.{name}.", self.prefix), step)
+        });
+        let steps: BTreeMap<_, _> = steps.collect();
+        let beginnings = steps.keys().cloned().collect();
+        self.refresh_part(&beginnings).await?;
+        let reading = self.last();
+        for step in steps.values() {
             match step {
                 Step::Put(object) => self.put(&reading, object).await?,
                 Step::Remove(identity) => {
@@ -230,8 +295,8 @@ impl Inner {
                 }
             }
         }
-        self.refresh().await?;
-        self.sweep(steps.iter().filter_map(|step| match step {
+        self.refresh_part(&beginnings).await?;
+        self.sweep(steps.values().filter_map(|step| match step {
             Step::Put(object) => Some(object.identity()),
             Step::Remove(_) => None,
         }))
@@ -292,8 +357,7 @@ impl Inner {
 
     /// Removes the generations of these values that count no more.
     async fn sweep(&self, identities: impl Iterator<Item = Identity>) {
-        let last = self.last.lock();
-        let reading = Arc::clone(&last.unwrap_or_else(PoisonError::into_inner));
+        let reading = self.last();
         for identity in identities {
             if let Some(group) = reading.groups.get(&reading::group_name(&identity)) {
                 self.sweep_group(group).await;
@@ -313,8 +377,7 @@ impl Inner {
         if fastrand::u8(..3) != 0 {
             return;
         }
-        let last = self.last.lock();
-        let reading = Arc::clone(&last.unwrap_or_else(PoisonError::into_inner));
+        let reading = self.last();
         let now = SystemTime::now();
         let mut resealed = 0;
         for group in reading.groups.values() {
@@ -352,6 +415,11 @@ impl Inner {
         }
         self.unusable(Chain(error).to_string())
     }
+}
+
+fn by_name(configs: Vec<ConfigObject>) -> BTreeMap<String, ConfigObject> {
+    let named = configs.into_iter();
+    named.map(|config| (config.name.clone(), config)).collect()
 }
 
 impl fmt::Debug for SwarmStore {

@@ -38,6 +38,11 @@ impl<'a> Name<'a> {
         Some(Self { group, generation })
     }
 
+    /// What the names of all generations of this value begin with.
+    pub(super) fn beginning(&self, prefix: &str) -> String {
+        format!("{prefix}.{}.", self.group)
+    }
+
     /// With a prefix of 20, 63 characters at most.
     pub(super) fn of(prefix: &str, identity: &Identity, generation: u32) -> String {
         format!("{prefix}.{}.{generation:08x}", group_name(identity))
@@ -114,9 +119,9 @@ pub(super) struct Reading {
 impl Reading {
     /// Understands `configs`. A value that only another secret opens now is what it was
     /// in `last`: a proxy that still has the secret of yesterday goes on serving.
-    pub(super) fn new(
+    pub(super) fn new<'a>(
         prefix: &str,
-        configs: &[ConfigObject],
+        configs: impl IntoIterator<Item = &'a ConfigObject>,
         sealer: &dyn Sealer,
         last: &Self,
     ) -> Self {

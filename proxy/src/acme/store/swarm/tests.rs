@@ -105,6 +105,14 @@ impl Configs for Node {
         })
     }
 
+    fn configs_named<'a>(&'a self, beginning: &'a str) -> Answer<'a, Vec<ConfigObject>> {
+        self.ask(move |managers| {
+            let state = managers.state.lock().unwrap();
+            let is_one = |config: &&ConfigObject| config.name.starts_with(beginning);
+            state.configs.values().filter(is_one).cloned().collect()
+        })
+    }
+
     fn config<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ConfigObject>> {
         self.ask(move |managers| managers.state.lock().unwrap().configs.get(name).cloned())
     }
@@ -140,8 +148,12 @@ impl Configs for Node {
     fn remove_config<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
         self.ask(move |managers| {
             let mut state = managers.state.lock().unwrap();
-            state.configs.retain(|_, config| config.id != id);
-            drop(managers.changes.send("tg.any".to_owned()));
+            state.configs.retain(|name, config| {
+                if config.id == id {
+                    drop(managers.changes.send(name.clone()));
+                }
+                config.id != id
+            });
         })
     }
 

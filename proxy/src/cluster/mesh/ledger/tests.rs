@@ -57,7 +57,7 @@ fn an_earlier_life_is_over() {
         let heard = ledger.hear(&word("a", replayed, "z"), now);
         assert_eq!(heard, Err(Unheard::Old), "{replayed}");
     }
-    let digest = ledger.digest(|_| true);
+    let digest = ledger.digest(|_| true, now);
     assert_eq!(digest[0].words, [], "earlier lives are not handed on");
     assert_eq!(ledger.floor("a"), 50);
     ledger.hear(&word("a", 50, "y"), now).unwrap();
@@ -90,16 +90,16 @@ fn a_digest_tells_what_is_lacking() {
     let (mut other, _) = self::ledger(Bounds::default());
     other.me = "other".into();
     let mut wanted = Vec::new();
-    for summary in ledger.digest(|name| name == "a") {
-        other.meet(&summary.member, summary.life, now);
+    for summary in ledger.digest(|name| name == "a", now) {
         wanted.extend(other.lacking(&summary));
+        other.note(&summary, now);
     }
     assert_eq!(wanted.len(), 2);
     for (member, topic) in &wanted {
         let word = ledger.word(member, topic).unwrap();
         assert_eq!(other.hear(&word, now), Ok(News::New));
     }
-    let digest = ledger.digest(|_| false);
+    let digest = ledger.digest(|_| false, now);
     assert!(
         digest
             .iter()
@@ -183,4 +183,44 @@ fn what_is_kept_is_restored_with_its_age() {
     kept.into_iter().for_each(|kept| again.restore(kept));
     assert_eq!(said(&again), [("a".to_owned(), 5, false)]);
     assert_eq!(again.facts("t")[0].at, now + SECOND);
+}
+
+#[test]
+fn ages_are_handed_on_and_nothing_forgotten_comes_back() {
+    let (mut ledger, now) = ledger(Bounds::default());
+    ledger.hear(&word("gone", 5, "x"), now).unwrap();
+    let (mut other, _) = self::ledger(Bounds::default());
+    other.me = "other".into();
+    let tell = |from: &Ledger, to: &mut Ledger, now: Instant| {
+        for summary in from.digest(|_| false, now) {
+            let wanted = to.lacking(&summary);
+            to.note(&summary, now);
+            for (member, topic) in wanted {
+                to.hear(&from.word(&member, &topic).unwrap(), now).unwrap();
+            }
+        }
+    };
+    tell(&ledger, &mut other, now + SECOND * 9);
+    assert_eq!(other.facts("t")[0].at, now, "as old as it is");
+    ledger.set_live(set(&["gone"]), now + SECOND * 10);
+    ledger.set_live(set(&[]), now + SECOND * 20);
+    tell(&ledger, &mut other, now + SECOND * 30);
+    assert_eq!(
+        other.facts("t")[0].at,
+        now + SECOND * 20,
+        "somebody heard later"
+    );
+
+    let late = now + Bounds::default().forget * 3;
+    other.meet(&"a".into(), 1, late);
+    other.hear(&word("a", 1, "y"), late).unwrap();
+    other.set_live(set(&["a"]), late);
+    assert!(other.forget(late));
+    tell(&ledger, &mut other, late);
+    assert_eq!(said(&other), [("a".to_owned(), 1, true)]);
+    assert!(other.members().iter().all(|member| &*member.name != "gone"));
+    let (mut fresh, _) = self::ledger(Bounds::default());
+    fresh.me = "fresh".into();
+    tell(&ledger, &mut fresh, late);
+    assert_eq!(fresh.facts("t").len(), 1, "nobody else says anything");
 }

@@ -88,6 +88,7 @@ impl Raw {
             instance: fastrand::u64(..),
             life,
             port: 1,
+            nonce: 1,
         }))
         .await;
         self.send(Frame::Welcome { floor: 0 }).await;
@@ -240,6 +241,8 @@ async fn a_clock_that_is_behind_does_not_silence_a_member() {
         member: "b".into(),
         life: future,
         is_linked: false,
+        has_left: false,
+        silence: Duration::from_millis(5),
         words: Vec::new(),
     }]))
     .await;

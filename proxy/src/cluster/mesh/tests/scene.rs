@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Mesh as _;
 use crate::cluster::mesh::{NetworkMesh, Pace, Settings, start};
 use crate::cluster::secret::{Secret, Secrets};
+use crate::cluster::{Member, Mesh as _};
 
 /// How long anything may take on a machine that is busy.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -141,13 +141,22 @@ impl Node {
 
     /// Waits until all of them are live, itself aside.
     pub(super) async fn sees(&self, nodes: &[Self]) {
+        self.waits(nodes, |member| member.is_live).await;
+    }
+
+    /// Waits until it is connected with all of them, itself aside.
+    pub(super) async fn meets(&self, nodes: &[Self]) {
+        self.waits(nodes, |member| member.address.is_some()).await;
+    }
+
+    async fn waits(&self, nodes: &[Self], is_there: impl Fn(&Member) -> bool) {
         let mut members = self.mesh.members();
         let seen = members.wait_for(|members| {
             let names = nodes.iter().map(|node| node.mesh.name());
             let mut others = names.filter(|name| *name != self.mesh.name());
             others.all(|name| {
                 let found = members.iter().find(|member| member.name == *name);
-                found.is_some_and(|member| member.is_live)
+                found.is_some_and(&is_there)
             })
         });
         if timeout(DEADLINE, seen).await.is_err() {

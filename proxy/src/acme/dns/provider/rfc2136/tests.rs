@@ -6,7 +6,7 @@ use super::super::super::propagation::Checks;
 use super::super::super::{DnsSolver, Proof};
 use super::super::Parts;
 use super::*;
-use crate::config::startup::DnsChallenge;
+use crate::config::startup::{DnsChallenge, Propagation};
 
 /// A solver with these variables beside the server's address.
 fn solver(bind: &Bind, more: &[(&str, &str)]) -> Result<Arc<dyn DnsSolver>, DnsError> {
@@ -259,4 +259,35 @@ fn settings_that_cannot_work_are_refused() {
         let error = refused(&more);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn settings_and_variables_alone_make_a_solver() {
+    let bind = Bind::start().await;
+    let settings = DnsChallenge {
+        provider: "rfc2136".to_owned(),
+        resolvers: vec![bind.address.to_string()],
+        propagation: Some(Propagation {
+            // The zone's server is not at port 53.
+            disable_ans_checks: true,
+            require_all_rns: true,
+            ..Propagation::default()
+        }),
+        ..DnsChallenge::default()
+    };
+    let variable = |name: &str| match name {
+        "RFC2136_NAMESERVER" => Some(bind.address.to_string()),
+        "RFC2136_TSIG_KEY" => Some("hmac-sha1".to_owned()),
+        "RFC2136_TSIG_SECRET" => Some(SECRET.to_owned()),
+        "LEGO_DISABLE_CNAME_SUPPORT" => Some("true".to_owned()),
+        _ => None,
+    };
+    let solver = super::super::super::solver(&settings, &variable).unwrap();
+    let proof = Proof::new("token.key");
+    solver.present("sub.example.test", &proof).await.unwrap();
+    let there = bind.texts("_acme-challenge.sub.example.test.").await;
+    assert_eq!(there, [proof.value()]);
+    solver.cleanup("sub.example.test", &proof).await.unwrap();
+    let there = bind.texts("_acme-challenge.sub.example.test.").await;
+    assert!(there.is_empty());
 }

@@ -7,34 +7,34 @@ use std::path::Path;
 
 use super::beside;
 
-/// Writes `text` to `path`, with the owner that `like` has. When this returns, it is
-/// there after a loss of power too. Only one at a time may do this for a path.
-pub(super) fn replace(path: &Path, text: &[u8], like: &Path) -> io::Result<()> {
+/// Writes `text` to `path`, with the owner that `like` has. Only one at a time may do this
+/// for a path. What is lasting is there after a loss of power too when this returns.
+pub(super) fn replace(path: &Path, text: &[u8], like: &Path, is_lasting: bool) -> io::Result<()> {
     let draft = beside(path, "new");
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // One that died left it.
         _ => {}
     }
-    let outcome = fill(&draft, text, like).and_then(|()| fs::rename(&draft, path));
+    let outcome = fill(&draft, text, like, is_lasting).and_then(|()| fs::rename(&draft, path));
     if outcome.is_err() {
         let _ = fs::remove_file(&draft);
     }
     outcome?;
     match path.parent() {
         // Some mounts don't know how; the file itself is safe there.
-        Some(directory) => File::open(directory)?.sync_all().or(Ok(())),
-        None => Ok(()),
+        Some(directory) if is_lasting => File::open(directory)?.sync_all().or(Ok(())),
+        _ => Ok(()),
     }
 }
 
-fn fill(draft: &Path, text: &[u8], like: &Path) -> io::Result<()> {
+fn fill(draft: &Path, text: &[u8], like: &Path, is_lasting: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let mut file = options.open(draft)?;
     give_away(&file, like)?;
     file.write_all(text)?;
-    file.sync_all()
+    if is_lasting { file.sync_all() } else { Ok(()) }
 }
 
 /// Gives a file the owner that another has.

@@ -78,12 +78,9 @@ fn a_claim_of_another_machine_counts_while_it_changes() {
 fn a_claim_of_the_dead_on_this_kernel_is_taken_at_once() {
     let directory = Directory::new();
     let file = directory.path("lock");
-    let (one, other) = (
-        Claims::of_kernel(&file, "here"),
-        Claims::of_kernel(&file, "here"),
-    );
+    let other = Claims::of_kernel(&file, "here");
     let start = Instant::now();
-    std::mem::forget(one.take("x", true, PATIENCE, start).unwrap().unwrap());
+    std::fs::write(beside(&file, "x"), "here\nwho was killed\n").unwrap();
     assert!(
         other.take("x", false, PATIENCE, start).unwrap().is_none(),
         "nobody can tell"
@@ -129,4 +126,24 @@ fn of_two_who_take_over_one_wins() {
         });
         assert_eq!(wins.iter().flatten().count(), 1);
     }
+}
+
+#[test]
+fn what_the_dead_left_goes_after_a_day() {
+    let directory = Directory::new();
+    let file = directory.path("lock");
+    let day = Duration::from_secs(24 * 60 * 60);
+    for (name, age) in [("old", day * 2), ("new", day / 2)] {
+        let path = beside(&file, name);
+        let claim = File::create(path).unwrap();
+        claim
+            .set_modified(std::time::SystemTime::now() - age)
+            .unwrap();
+    }
+    let other = File::create(directory.path("other.old")).unwrap();
+    other
+        .set_modified(std::time::SystemTime::now() - day * 2)
+        .unwrap();
+    Claims::of_kernel(&file, "here").sweep();
+    assert_eq!(directory.names(), ["lock.new", "other.old"]);
 }

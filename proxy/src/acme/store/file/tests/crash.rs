@@ -166,8 +166,12 @@ fn kill_writers(path: &Path, rounds: usize, wrapper: Option<&str>) {
         let lost: Vec<_> = done.difference(&kept).collect();
         assert!(lost.is_empty(), "{lost:?}");
     }
+    // A look that began after the last death saw to it.
     while watcher.lines.try_recv().is_ok() {}
     watcher.next();
+    watcher.next();
+    let text = fs::read(path).unwrap();
+    assert!(Document::parse(&text).is_ok(), "in order for everybody");
 }
 
 #[test]
