@@ -82,7 +82,8 @@ pub trait Mesh: fmt::Debug + Send + Sync {
         patience: Duration,
     ) -> BoxFuture<'_, Heard>;
 
-    /// Asks all live members that are reached directly at once; the first answer that is not empty, if one comes in time.
+    /// Asks all live members that are reached directly at once; the first answer that is
+    /// not empty, if one comes in time.
     fn ask<'a>(
         &'a self,
         question: &'static str,
