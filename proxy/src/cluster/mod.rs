@@ -34,7 +34,8 @@ pub struct Fact {
     pub version: u64,
     /// What it says. Its form is the topic's business.
     pub body: Bytes,
-    /// When it arrived or was confirmed here. A member that is away keeps its last word.
+    /// When it arrived; once the member can't be reached, when it was last known to be
+    /// what it says. A member that is away keeps its last word.
     pub at: Instant,
     /// Whether the member can be reached now.
     pub is_live: bool,
@@ -86,7 +87,8 @@ pub trait Mesh: fmt::Debug + Send + Sync {
         patience: Duration,
     ) -> BoxFuture<'_, Heard>;
 
-    /// Asks all live members at once; the first answer that is not empty, if one comes in time.
+    /// Asks all live members that are reached directly at once; the first answer that is
+    /// not empty, if one comes in time.
     fn ask<'a>(
         &'a self,
         question: &'static str,

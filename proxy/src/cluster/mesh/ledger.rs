@@ -25,6 +25,9 @@ use crate::cluster::Fact;
 /// How far a life that has to start again leaves the last one behind.
 const STRIDE: u64 = 1 << 20;
 
+/// Words that are remembered for having had no room.
+const SPURNED: usize = 1024;
+
 /// What is kept at most.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -105,6 +108,8 @@ pub(super) struct Ledger {
     known: BTreeMap<Arc<str>, Known>,
     live: BTreeSet<Arc<str>>,
     total: usize,
+    /// Versions that there was no room for, not to be asked for again and again.
+    spurned: BTreeMap<(Arc<str>, Arc<str>), u64>,
     bounds: Bounds,
 }
 
@@ -117,6 +122,7 @@ impl Ledger {
             known: BTreeMap::new(),
             live: BTreeSet::new(),
             total: 0,
+            spurned: BTreeMap::new(),
             bounds,
         };
         let life = ledger.next;
@@ -167,7 +173,12 @@ impl Ledger {
             Some(known) if !self.live.contains(&word.member) => known.at,
             Some(_) | None => now,
         };
-        self.put(&word.member, &word.topic, word.version, body, at)?;
+        let put = self.put(&word.member, &word.topic, word.version, body, at);
+        if put.is_err() && self.spurned.len() < SPURNED {
+            let key = (Arc::clone(&word.member), Arc::clone(&word.topic));
+            self.spurned.insert(key, word.version);
+        }
+        put?;
         Ok(News::New)
     }
 
@@ -423,7 +434,9 @@ impl Ledger {
         words
             .filter(|(topic, theirs)| *theirs >= life && *theirs > version(topic))
             .filter(|(topic, _)| !unneeded.contains(topic))
-            .map(|(topic, _)| (Arc::clone(&summary.member), Arc::clone(topic)))
+            .map(|(topic, theirs)| ((Arc::clone(&summary.member), Arc::clone(topic)), theirs))
+            .filter(|(key, theirs)| self.spurned.get(key).is_none_or(|spurned| spurned < theirs))
+            .map(|(key, _)| key)
             .collect()
     }
 
@@ -441,6 +454,7 @@ impl Ledger {
     /// Forgets what is not needed any more: members long gone, and words of earlier
     /// lives, when somebody alive speaks about the same topics. Whether it did.
     pub(super) fn forget(&mut self, now: Instant) -> bool {
+        self.spurned.clear();
         let spoken = self.spoken();
         let (live, me, patience) = (&self.live, &self.me, self.bounds.forget);
         let is_over = |at: Instant| now.saturating_duration_since(at) > patience;

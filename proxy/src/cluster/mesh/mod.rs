@@ -1,8 +1,8 @@
 //! The mesh over the network: [`start`] opens it, [`NetworkMesh`] is this member's end.
 //!
 //! Every pair of members keeps one connection, made by either side, mutual TLS 1.3
-//! under an authority that follows from the cluster's secret ([`identity`]). Members
-//! keep each other's last words ([`ledger`]) and bring each other up to date by
+//! under an authority that follows from the cluster's secret ([`mod@identity`]). Members
+//! keep each other's last words ([`mod@ledger`]) and bring each other up to date by
 //! digests ([`hub`]); nobody decides for the others and nobody waits for a slow one.
 //! All of it runs on the control plane's runtime.
 

@@ -119,6 +119,18 @@ fn memory_is_bounded_and_the_longest_gone_make_room() {
     let (mut ledger, now) = ledger(bounds);
     let much = Err(Unheard::TooMuch);
     assert_eq!(ledger.hear(&word("a", 1, "12345678901"), now), much);
+    let summary = |version| Summary {
+        member: "a".into(),
+        life: 1,
+        is_linked: true,
+        has_left: false,
+        silence: Duration::ZERO,
+        words: vec![("t".into(), version)],
+    };
+    assert_eq!(ledger.lacking(&summary(1)), [], "not again");
+    assert_eq!(ledger.lacking(&summary(2)).len(), 1);
+    ledger.forget(now);
+    assert_eq!(ledger.lacking(&summary(1)).len(), 1, "but later");
     for (index, name) in (0..).zip(["a", "b", "c"]) {
         let heard = ledger.hear(&word(name, 1, "12345"), now + SECOND * index);
         assert_eq!(heard, Ok(News::New));

@@ -167,7 +167,7 @@ async fn the_name_of_the_authority_is_not_enough() {
 #[tokio::test]
 async fn who_dawdles_is_dropped() {
     let pace = Pace {
-        handshake: Duration::from_millis(100),
+        handshake: Duration::from_millis(500),
         ..pace()
     };
     let node = Node::start_at("a", &secrets(1, None), None, pace);
