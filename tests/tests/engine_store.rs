@@ -127,9 +127,9 @@ async fn only_the_last_version_is_changed(lab: &Lab) {
         });
         let done = futures_util::future::join_all(tries).await;
         assert_eq!(done.iter().filter(|&&done| done).count(), 1, "{done:?}");
-        let winner = done.iter().position(|&done| done).unwrap();
+        let winner = values.iter().zip(done).find(|(_, done)| *done).unwrap().0;
         let now = engine.config("one").await.unwrap().unwrap();
-        assert_eq!(now.labels, labels(&values[winner]));
+        assert_eq!(now.labels, labels(winner));
         assert_eq!((now.data.as_slice(), now.id), (&b"x"[..], config.id));
     }
     let config = engine.config("one").await.unwrap().unwrap();

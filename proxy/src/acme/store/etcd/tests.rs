@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
-use super::super::location::{EtcdEndpoint, Location};
+use super::super::location::{EtcdEndpoint, EtcdTls, Location};
 use super::super::object::tests::{TestSealer, account, certificate, challenge};
 use super::*;
 
@@ -19,6 +19,7 @@ struct Etcd {
     directory: PathBuf,
     address: SocketAddr,
     peers: SocketAddr,
+    is_secure: bool,
     child: Option<Child>,
 }
 
@@ -30,29 +31,44 @@ fn free() -> SocketAddr {
 impl Etcd {
     /// Nothing where etcd is not installed.
     async fn start() -> Option<Self> {
+        Self::start_with(false).await
+    }
+
+    async fn start_with(is_secure: bool) -> Option<Self> {
         if Command::new("etcd").arg("--version").output().is_err() {
             eprintln!("etcd is not installed: skipped");
             return None;
         }
         let name = format!("tidegate-etcd-{:016x}", fastrand::u64(..));
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
         let mut etcd = Self {
-            directory: std::env::temp_dir().join(name),
+            directory,
             address: free(),
             peers: free(),
+            is_secure,
             child: None,
         };
+        if is_secure {
+            etcd.make_certificate();
+        }
         etcd.run().await;
         Some(etcd)
     }
 
     async fn run(&mut self) {
+        let scheme = if self.is_secure { "https" } else { "http" };
         let (client, peer) = (
-            format!("http://{}", self.address),
+            format!("{scheme}://{}", self.address),
             format!("http://{}", self.peers),
         );
+        let secure = ["--cert-file", "--key-file"].into_iter();
+        let secure = secure.zip([self.file("cert.pem"), self.file("key.pem")]);
+        let secure = secure.filter(|_| self.is_secure);
+        let secure = secure.flat_map(|(flag, file)| [flag.to_owned(), file]);
         let child = Command::new("etcd")
             .arg("--data-dir")
-            .arg(&self.directory)
+            .arg(self.directory.join("data"))
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer])
@@ -60,6 +76,7 @@ impl Etcd {
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
             .arg("--unsafe-no-fsync")
+            .args(secure)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -80,8 +97,25 @@ impl Etcd {
         }
     }
 
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    fn make_certificate(&self) {
+        let names = vec![self.address.ip().to_string()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(self.file("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(self.file("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
     fn location(&self) -> EtcdLocation {
-        location(&[self.address])
+        EtcdLocation {
+            tls: self.is_secure.then(|| EtcdTls {
+                ca: self.file("cert.pem"),
+                ..EtcdTls::default()
+            }),
+            ..location(&[self.address])
+        }
     }
 
     fn gateway(&self) -> Gateway {
@@ -424,6 +458,27 @@ async fn users_log_in() {
     let ours = store(&location, 1, None);
     ours.apply("le", put(&["a.test"], "mine")).await.unwrap();
     assert_eq!(chains(&ours), ["mine"]);
+}
+
+#[tokio::test]
+async fn members_are_told_from_strangers() {
+    let Some(etcd) = Etcd::start_with(true).await else {
+        return;
+    };
+    let (one, two) = (etcd.store(1, None), etcd.store(1, None));
+    one.apply("le", put(&["a.test"], "first")).await.unwrap();
+    shows(&two, &["first"]).await;
+    assert!(one.place().starts_with("etcds://127.0.0.1:"));
+
+    let trusting_others = EtcdLocation {
+        tls: Some(EtcdTls::default()),
+        ..etcd.location()
+    };
+    let refused = store(&trusting_others, 1, None).refresh().await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+    let in_clear = location(&[etcd.address]);
+    store(&in_clear, 1, None).refresh().await.unwrap_err();
 }
 
 #[tokio::test]
