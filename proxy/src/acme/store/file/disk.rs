@@ -7,15 +7,15 @@
 
 mod aside;
 mod replace;
+mod way;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -25,15 +25,13 @@ use super::claim::beside;
 use super::journal;
 use super::lock::Locks;
 use super::source::{Source, State};
+use way::Way;
 
 /// How long a change waits for others who write.
 const WAIT: Duration = Duration::from_secs(20);
 
 /// How long somebody's claim to write counts who can't be asked.
 const WRITERS_PATIENCE: Duration = Duration::from_secs(8);
-
-/// `STATX_ATTR_MOUNT_ROOT`.
-const MOUNT_ROOT: u64 = 0x2000;
 
 /// The file as it is known here.
 #[derive(Debug)]
@@ -56,13 +54,6 @@ pub(super) struct Disk {
     read_at: Option<Instant>,
     /// Whether it turned out just now that it can't be replaced.
     was_surprised: bool,
-}
-
-/// How the file is written.
-#[derive(Clone, Debug)]
-struct Way {
-    locks: Arc<Locks>,
-    is_in_place: bool,
 }
 
 impl Disk {
@@ -227,10 +218,10 @@ impl Disk {
         let file = File::options().read(true).write(true).open(&self.main.path);
         match file.and_then(|mut file| journal::mend(&mut file)) {
             Ok(()) => {
-                info!(file = %self.place, "The certificates' file was put in order: somebody died writing it")
+                info!(file = %self.place, "The certificates' file was put in order: somebody died writing it");
             }
             Err(error) => {
-                warn!(file = %self.place, %error, "The certificates' file can't be put in order")
+                warn!(file = %self.place, %error, "The certificates' file can't be put in order");
             }
         }
     }
@@ -308,61 +299,15 @@ impl Disk {
             Err(_) if self.main.path.exists() => {}
             Err(error) => return Err(self.unusable(&error)),
         }
+        if self.main.path.is_dir() {
+            return Err(self.unusable(&"it is a directory and no file"));
+        }
         // Whoever replaces a link would part it from its file.
         if let Ok(path) = self.main.path.canonicalize() {
             self.side.path = beside(&path, "challenges");
             self.main.path = path;
         }
         Ok(())
-    }
-
-    /// How the file is written, found out once.
-    fn way(&mut self) -> Result<Way, StoreError> {
-        if let Some(way) = &self.way {
-            return Ok(way.clone());
-        }
-        let path = &self.main.path;
-        let lock_file = beside(path, "lock");
-        let reason = if is_mounted(path) {
-            Some("it is mounted by itself".to_owned())
-        } else {
-            match make_lock_file(&lock_file, path) {
-                Ok(()) => None,
-                // Others have one: there is no other lock that they would see.
-                Err(error) if lock_file.exists() => return Err(self.not_written(&error)),
-                Err(error) => Some(format!("nothing can be made beside it: {error}")),
-            }
-        };
-        if let Some(reason) = &reason {
-            if let Err(error) = OpenOptions::new().write(true).open(path) {
-                return Err(self.not_written(&error));
-            }
-            self.say_in_place(reason);
-        }
-        Ok(self.go(reason.is_some()))
-    }
-
-    fn go(&mut self, is_in_place: bool) -> Way {
-        let path = &self.main.path;
-        let lock_file = if is_in_place {
-            path.clone()
-        } else {
-            beside(path, "lock")
-        };
-        let way = Way {
-            locks: Arc::new(Locks::new(lock_file, !is_in_place)),
-            is_in_place,
-        };
-        self.main.is_locked_to_read = is_in_place;
-        self.way = Some(way.clone());
-        way
-    }
-
-    fn say_in_place(&self, reason: &str) {
-        warn!(
-            file = %self.place, reason,
-            "The certificates' file can't be replaced and is written in place: better mount its directory"
-        );
     }
 
     /// Works out what the documents mean.
@@ -472,20 +417,4 @@ fn write(path: &Path, text: &[u8], is_in_place: bool) -> io::Result<()> {
     }
     let mut file = File::options().read(true).write(true).open(path)?;
     journal::write(&mut file, text, &mut |_| ())
-}
-
-/// Makes the lock file, for everybody who may use the file itself.
-fn make_lock_file(lock_file: &PathBuf, path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let made = options.read(true).write(true).create(true).mode(0o600);
-    let made = made.open(lock_file)?;
-    // Fails where it does not matter: if one who is not root shares it with nobody else.
-    let _ = replace::give_away(&made, path);
-    Ok(())
-}
-
-/// Whether a file is a mount of its own, so that nothing can be put in its place.
-fn is_mounted(path: &Path) -> bool {
-    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS);
-    found.is_ok_and(|found| found.stx_attributes & MOUNT_ROOT != 0)
 }
