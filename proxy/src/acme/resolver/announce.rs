@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, join};
 
 use crate::acme::authority::{Announce, AnnounceError};
-use crate::acme::challenge::{Board, Challenge};
+use crate::acme::challenge::{Board, Challenge, ChallengeKind};
 use crate::acme::store::{Change, Store};
 
 /// Tells this process, the store and the other members.
@@ -24,11 +24,30 @@ pub struct Everywhere {
     pub members: Option<Arc<dyn Announce>>,
 }
 
+impl Everywhere {
+    /// Takes away what a proxy that died left of an earlier order for the same name: a
+    /// handshake can be answered for one order only.
+    fn left_behind(&self, challenge: &Challenge) -> Vec<Change> {
+        let observed = Arc::clone(&self.store.observed().borrow());
+        let contents = observed.contents.as_ref();
+        let own = contents.and_then(|contents| contents.resolvers.get(&*self.resolver));
+        let known = own.into_iter().flat_map(|own| &own.challenges);
+        known
+            .filter(|known| {
+                challenge.kind == ChallengeKind::TlsAlpn01 && known.kind == challenge.kind
+            })
+            .filter(|known| known.name == challenge.name && known.token != challenge.token)
+            .map(|known| Change::RemoveChallenge(known.token.clone()))
+            .collect()
+    }
+}
+
 impl Announce for Everywhere {
     fn present<'a>(&'a self, challenge: &'a Challenge) -> BoxFuture<'a, Result<(), AnnounceError>> {
         Box::pin(async move {
             self.board.present(challenge);
-            let change = vec![Change::PutChallenge(challenge.clone())];
+            let mut change = self.left_behind(challenge);
+            change.push(Change::PutChallenge(challenge.clone()));
             let storing = self.store.apply(&self.resolver, change);
             let telling = async {
                 match &self.members {
