@@ -3,6 +3,13 @@
 //!
 //! Proxies stand on 127.0.0.2, .3 and .4 with the same ports, as nodes do.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: what goes wrong fails it"
+)]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
