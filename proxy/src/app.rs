@@ -157,6 +157,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     app.terminating.begin();
     workers.drain(shutdown.reached(Stage::Immediate)).await;
     stop.cancel();
+    joined.left().await;
     tasks.shutdown().await;
     if let Some(log) = &app.access_log {
         log.close(LAST_LINES);

@@ -11,7 +11,7 @@ use super::parts::{App, host_name};
 use crate::cluster::challenges::MeshChallenges;
 use crate::cluster::seal::Seal;
 use crate::cluster::secret::Secrets;
-use crate::cluster::{Mesh, mesh};
+use crate::cluster::mesh::{self, NetworkMesh};
 use crate::provider::swarm;
 
 /// A member, or a proxy alone.
@@ -19,6 +19,7 @@ use crate::provider::swarm;
 pub(super) struct Cluster {
     /// What certificate resolvers get of it.
     pub(super) membership: Membership,
+    mesh: Option<Arc<NetworkMesh>>,
 }
 
 impl Cluster {
@@ -50,11 +51,20 @@ impl Cluster {
             others.push(addresses);
             tasks.spawn(following);
         }
-        let mesh: Arc<dyn Mesh> = mesh::start(opened, &secrets, others, stop.clone())?;
-        let challenges = MeshChallenges::join(Arc::clone(&mesh), Arc::clone(&app.board));
+        let mesh = mesh::start(opened, &secrets, others, stop.clone())?;
+        joined.mesh = Some(Arc::clone(&mesh));
+        let challenges = MeshChallenges::join(mesh.clone(), Arc::clone(&app.board));
         tasks.spawn(Arc::clone(&challenges).follow());
         joined.membership.members = Some(challenges);
         joined.membership.mesh = Some(mesh);
         Ok(joined)
+    }
+
+    /// Waits, after `stop`, until the others have heard that this one leaves, and what
+    /// it knows of them is kept.
+    pub(super) async fn left(&self) {
+        if let Some(mesh) = &self.mesh {
+            mesh.closed().await;
+        }
     }
 }
