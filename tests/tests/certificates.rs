@@ -196,3 +196,51 @@ async fn a_node_that_comes_back_orders_nothing_again() {
     assert_eq!(cluster.serial(0, &names[0]).await, before);
     assert_eq!(cluster.pebble.orders(), names.len(), "{}", cluster.logs());
 }
+
+/// Kills the proxy that orders, so long after it began, and lets two others finish.
+async fn another_one_finishes(challenge: &str, after: Duration) {
+    let (mut cluster, names) = Cluster::new(2);
+    // Of those who stay.
+    for name in &names {
+        cluster.pebble.point(name, &[address(1)]).await.unwrap();
+    }
+    for _ in 0..3 {
+        cluster.add(&[], &[challenge]);
+    }
+    let write = |node: &Node| {
+        let scratch = node.proxy.scratch();
+        scratch.write("routes.yml", &routes(&names)).unwrap();
+    };
+    write(&cluster.nodes[0]);
+    let has_begun = async || {
+        cluster.nodes[0]
+            .proxy
+            .log()
+            .contains("Ordering a certificate")
+    };
+    eventually(ISSUE, has_begun).await.unwrap();
+    cluster.nodes[1..].iter().for_each(write);
+    tokio::time::sleep(after).await;
+    // Dropping it kills it.
+    drop(cluster.nodes.remove(0));
+    cluster.all_serve(&names).await;
+    let orders = cluster.pebble.orders();
+    assert!(orders <= 2 * names.len(), "{orders}\n{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn the_death_of_the_one_that_orders_costs_one_more_order_at_most() {
+    for eighth in 0..8 {
+        let after = Duration::from_millis(90) * eighth;
+        let challenge = "--certificatesresolvers.le.acme.httpchallenge.entrypoint=web";
+        another_one_finishes(challenge, after).await;
+    }
+}
+
+#[tokio::test]
+async fn so_it_does_with_tls_challenges() {
+    for eighth in 0..8 {
+        let after = Duration::from_millis(90) * eighth;
+        another_one_finishes("--certificatesresolvers.le.acme.tlschallenge=true", after).await;
+    }
+}

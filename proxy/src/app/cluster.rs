@@ -9,9 +9,9 @@ use super::StartError;
 use super::certificates::Membership;
 use super::parts::{App, host_name};
 use crate::cluster::challenges::MeshChallenges;
+use crate::cluster::mesh::{self, NetworkMesh};
 use crate::cluster::seal::Seal;
 use crate::cluster::secret::Secrets;
-use crate::cluster::mesh::{self, NetworkMesh};
 use crate::provider::swarm;
 
 /// A member, or a proxy alone.

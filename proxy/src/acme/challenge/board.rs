@@ -144,8 +144,8 @@ impl Board {
         self.state().known(&(kind, key.to_owned()))
     }
 
-    /// The challenge with this [`Challenge::key`]. If it is not known here, others are
-    /// asked, which may take two seconds.
+    /// The challenge with this [`Challenge::key`]. If it is not known here, or what is known
+    /// may have been followed by another one, others are asked, which may take two seconds.
     pub async fn find(self: &Arc<Self>, kind: ChallengeKind, key: &str) -> Option<Arc<Challenge>> {
         match self.look((kind, key.to_owned())) {
             Held::Challenge(challenge) => Some(challenge),
@@ -169,17 +169,18 @@ impl Board {
 
     fn look(self: &Arc<Self>, place: Place) -> Held {
         let mut state = self.state();
-        if let Some(challenge) = state.known(&place) {
-            return Held::Challenge(challenge);
+        let known = state.known(&place);
+        if known.as_ref().is_some_and(|known| state.is_sure(known)) {
+            return known.map_or(Held::Nothing, Held::Challenge);
         }
         if let Some(question) = state.questions.get(&place) {
             return Held::Unknown(question.clone());
         }
         let Some(runtime) = state.runtime.clone() else {
-            return Held::Nothing;
+            return known.map_or(Held::Nothing, Held::Challenge);
         };
         if !state.may_ask(&place, Instant::now()) {
-            return Held::Nothing;
+            return known.map_or(Held::Nothing, Held::Challenge);
         }
         let asking = Asking {
             board: Arc::clone(self),
@@ -202,6 +203,7 @@ impl Asking {
     async fn run(self, lookups: Vec<Arc<dyn Lookup>>) -> Option<Arc<Challenge>> {
         let mut changes = self.board.changes.subscribe();
         let (kind, key) = &self.place;
+        let before = self.board.state().known(&self.place);
         let mut answers: FuturesUnordered<_> = lookups
             .iter()
             .map(|lookup| lookup.find(*kind, key))
@@ -217,7 +219,8 @@ impl Asking {
                     },
                     // Somebody said it meanwhile.
                     _ = changes.changed() => {
-                        if self.board.state().known(&self.place).is_some() {
+                        let known = self.board.state().known(&self.place);
+                        if known.is_some() && known != before {
                             return None;
                         }
                     }
@@ -241,6 +244,14 @@ impl State {
     fn known(&self, place: &Place) -> Option<Arc<Challenge>> {
         let challenge = self.index.get(place)?;
         (challenge.expires > SystemTime::now()).then(|| Arc::clone(challenge))
+    }
+
+    /// Whether no other challenge can have taken its place. A token is of one challenge, but a
+    /// name may get another order while that of a proxy that died is still known here.
+    fn is_sure(&self, challenge: &Challenge) -> bool {
+        let own = self.sources.get(&Source::Own);
+        challenge.kind == ChallengeKind::Http01
+            || own.is_some_and(|own| own.iter().any(|it| it.token == challenge.token))
     }
 
     fn add(&mut self, source: Source, challenge: Challenge) {

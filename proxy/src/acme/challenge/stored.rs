@@ -38,7 +38,8 @@ impl Lookup for Stored {
             let _ = self.0.refresh().await;
             let observed = Arc::clone(&self.0.observed().borrow());
             challenges(&observed)
-                .find(|challenge| challenge.kind == kind && challenge.key() == key)
+                .filter(|challenge| challenge.kind == kind && challenge.key() == key)
+                .max_by_key(|challenge| challenge.expires)
                 .cloned()
         }
         .boxed()

@@ -4,18 +4,12 @@
 //! and hear of them from each other where there is a cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join};
-use tokio::time::sleep;
 
 use crate::acme::authority::{Announce, AnnounceError};
 use crate::acme::challenge::{Board, Challenge, ChallengeKind};
-use crate::acme::store::{Change, Store, StoreError};
-
-/// Others see within a second what changes in a store. Who still has an old challenge for
-/// the name does not look there for another.
-const SEEN_BY_ALL: Duration = Duration::from_millis(1500);
+use crate::acme::store::{Change, Store};
 
 /// Tells this process, the store and the other members.
 #[derive(Debug)]
@@ -53,14 +47,10 @@ impl Announce for Everywhere {
         Box::pin(async move {
             self.board.present(challenge);
             let mut change = self.left_behind(challenge);
-            let is_replaced = !change.is_empty();
             change.push(Change::PutChallenge(challenge.clone()));
             let storing = async {
-                self.store.apply(&self.resolver, change).await?;
-                if is_replaced {
-                    sleep(SEEN_BY_ALL).await;
-                }
-                Ok::<_, StoreError>(())
+                let stored = self.store.apply(&self.resolver, change).await;
+                stored.map_err(|error| error.to_string())
             };
             let telling = async {
                 match &self.members {
@@ -73,7 +63,7 @@ impl Announce for Everywhere {
                 (Ok(()), _) | (_, Some(Ok(()))) => Ok(()),
                 (Err(error), _) => Err(AnnounceError {
                     name: challenge.name.clone(),
-                    message: error.to_string(),
+                    message: error,
                 }),
             }
         })

@@ -70,6 +70,27 @@ fn board(lookups: &[&Arc<Elsewhere>]) -> Arc<Board> {
     board
 }
 
+/// A proxy that dies leaves its challenge behind; the next order is for the same name.
+#[tokio::test]
+async fn a_name_is_asked_for_again_and_a_token_is_not() {
+    let by_name = |token: &str, seconds| Challenge {
+        kind: ChallengeKind::TlsAlpn01,
+        ..challenge(token, seconds)
+    };
+    let elsewhere = Elsewhere::quick(Some(by_name("new", 60)));
+    let board = board(&[&elsewhere]);
+    board.replace("store", [by_name("old", 50), challenge("token", 50)]);
+    let find = async || shown(board.find(ChallengeKind::TlsAlpn01, "a.example").await);
+    assert_eq!(find().await.unwrap(), "new.60");
+    assert_eq!(elsewhere.asked(), 1);
+    assert_eq!(shown(board.find(KIND, "token").await).unwrap(), "token.50");
+    assert_eq!(elsewhere.asked(), 1);
+    // Nobody knows better than the one that ordered.
+    board.present(&by_name("own", 70));
+    assert_eq!(find().await.unwrap(), "own.70");
+    assert_eq!(elsewhere.asked(), 1);
+}
+
 #[tokio::test]
 async fn sources_come_and_go() {
     let board = board(&[]);
