@@ -5,6 +5,8 @@
 //! control plane runs on the runtime that calls [`run`]; the data plane has
 //! threads of its own.
 
+mod certificates;
+mod cluster;
 mod control;
 mod live;
 mod parts;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tidegate_shared::docker::EndpointError;
 use tidegate_shared::shutdown::{Shutdown, Stage};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,16 +29,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::control::Control;
+use self::certificates::Certificates;
+use self::cluster::Cluster;
+use self::control::{CERTIFICATES, Control, Resolvers};
 use self::live::Live;
 use self::parts::App;
 use self::sources::Sources;
+use crate::cluster::secret::SecretError;
+use crate::cluster::{Mesh, mesh};
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
 use crate::provider::{ProviderError, aggregate};
-use crate::tls::CertificateError;
+use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
 /// is away for longer must not keep what other providers know from being served.
@@ -65,6 +72,23 @@ pub enum StartError {
     /// The access log can't be written.
     #[error("the access log can't start")]
     AccessLog(#[from] observe::AccessLogError),
+    /// The cluster's secret can't be had.
+    #[error("the cluster can't be joined")]
+    Secret(#[from] SecretError),
+    /// The members can't be talked to.
+    #[error("the cluster can't be joined")]
+    Mesh(#[from] mesh::StartError),
+    /// The engine that knows the members can't be asked.
+    #[error("cluster.service can't be asked for")]
+    Engine(#[from] EndpointError),
+    /// A resolver's store can't be opened.
+    #[error("certificatesResolvers.{resolver}.acme.storage: {message}")]
+    Storage {
+        /// The resolver.
+        resolver: String,
+        /// Why not.
+        message: String,
+    },
     /// An entry point can't be opened.
     #[error(transparent)]
     EntryPoint(#[from] entry_point::StartError),
@@ -89,22 +113,34 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     let (app, builder) = App::make(Arc::new(config))?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let sources = Sources::start(&app.config, &signals.reload, &stop, &mut tasks)?;
+    let joined = Cluster::join(&app, &stop, &mut tasks)?;
+    let mesh = joined.membership.mesh.as_ref();
+    let mut sources = Sources::start(&app.config, &signals.reload, &stop, mesh, &mut tasks)?;
+    keep_tickets(&app, mesh, &mut tasks);
+    let certificates = Certificates::start(&app, &joined.membership, &mut tasks)?;
+    if certificates.count > 0 {
+        sources.expected.insert(CERTIFICATES.into());
+    }
     if let Some(metrics) = &app.metrics {
         metrics.attach(Arc::new(Live {
             snapshot: Arc::clone(&app.snapshot),
             providers: sources.health,
+            resolvers: app.outlet.states(),
         }));
     }
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
-    let cell = Arc::clone(&app.snapshot);
     let (checks, to_check) = watch::channel(Checks::default());
     let changes = checks.subscribe();
     tasks.spawn(slow_start::carry_on(Arc::clone(&app.snapshot), changes));
     tasks.spawn(health::run(to_check));
-    let (control, applied) = Control::new(builder, cell, app.metrics.clone(), checks);
+    let resolvers = Resolvers {
+        issued: app.outlet.issued(),
+        wanted: certificates.wanted,
+        count: certificates.count,
+    };
+    let (control, applied) = Control::new(builder, &app, checks, resolvers);
     tasks.spawn(control.run(merged));
     if let Some(log) = app.access_log.clone() {
         tasks.spawn(reopen(signals.reopen, log));
@@ -115,16 +151,28 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
         () = shutdown.reached(Stage::Draining) => {}
     }
     let workers = Workers::start(app.entry_points(), app.worker_count())?;
+    certificates.is_ready.send_replace(true);
     shutdown.reached(Stage::Draining).await;
+    certificates.is_ready.send_replace(false);
     app.terminating.begin();
     workers.drain(shutdown.reached(Stage::Immediate)).await;
     stop.cancel();
+    joined.left().await;
     tasks.shutdown().await;
     if let Some(log) = &app.access_log {
         log.close(LAST_LINES);
     }
     info!("Stopped");
     Ok(())
+}
+
+/// Turns the keys of session tickets, with the other members if there are any.
+fn keep_tickets(app: &App, mesh: Option<&Arc<dyn Mesh>>, tasks: &mut JoinSet<()>) {
+    let tickets = Arc::clone(&app.tickets);
+    match mesh {
+        Some(mesh) => tasks.spawn(crate::cluster::tickets::keep(Arc::clone(mesh), tickets)),
+        None => tasks.spawn(tickets::keep_alone(tickets)),
+    };
 }
 
 /// Resolves when every provider's word is in force, or has had its time.

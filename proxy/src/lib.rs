@@ -7,10 +7,12 @@
 //! puts them together, and on top what talks to the world: [`provider`] and
 //! [`entry_point`]. [`app`] makes it all.
 
+pub mod acme;
 pub mod admin;
 pub mod app;
 pub mod balance;
 mod clock;
+pub mod cluster;
 pub mod config;
 pub mod entry_point;
 pub mod health;

@@ -6,6 +6,7 @@
 //! - [`client`]: a plain HTTP/1.1 client that hides nothing.
 //! - [`site`]: the proxy with routes from a file, [`raw`]: bytes as they are.
 //! - [`haproxy`]: the peer whose queues ours are compared with.
+//! - [`pebble`]: an authority for certificates, with a DNS of its own.
 //! - [`ports`], [`eventually()`]: free ports, and waiting without sleeping.
 
 pub mod client;
@@ -13,6 +14,7 @@ pub mod demo;
 mod eventually;
 pub mod haproxy;
 pub mod lab;
+pub mod pebble;
 pub mod ports;
 pub mod process;
 pub mod raw;

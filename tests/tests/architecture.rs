@@ -51,6 +51,9 @@ const MEANT: &[(&str, &str, &str)] = &[
     ("proxy", "health", "http"),
     // An issued certificate is an ordinary update of a provider.
     ("proxy", "acme", "provider"),
+    // The cluster carries what these two have to tell.
+    ("proxy", "cluster", "acme"),
+    ("proxy", "cluster", "provider"),
     ("proxy", "app", "lib"),
     ("proxy", "main", "app"),
     ("proxy", "lib", "app"),

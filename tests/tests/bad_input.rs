@@ -218,8 +218,7 @@ fn every_mistake_is_named_at_once() {
 async fn what_is_known_and_not_obeyed_is_one_warning_each() {
     let server = Scripted::obliging().await.unwrap();
     let arguments = [
-        "--certificatesresolvers.le.acme.email=a@b.test",
-        "--certificatesresolvers.le.acme.httpchallenge.entrypoint=web",
+        "--certificatesresolvers.ts.tailscale=true",
         "--experimental.fastproxy=true",
         "--global.sendanonymoususage=false",
     ];
@@ -227,7 +226,7 @@ async fn what_is_known_and_not_obeyed_is_one_warning_each() {
         .await
         .unwrap();
     let log = site.proxy.log();
-    for key in ["certificatesresolvers.le.acme.email", "fastproxy"] {
+    for key in ["certificatesresolvers.ts.tailscale", "fastproxy"] {
         let warnings = log
             .lines()
             .filter(|line| line.contains("WARN") && line.contains(key));

@@ -66,6 +66,7 @@ async fn follow(
     let how = watch::Settings {
         subject: Subject::Swarm,
         follow: true,
+        is_optional: false,
         poll: settings.poll,
         resync: settings.poll.max(RESYNC),
     };

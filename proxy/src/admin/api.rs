@@ -14,6 +14,7 @@ use super::dashboard;
 use super::listing::{self, Listed};
 use super::query::Query;
 use super::reply::{Desk, Reply, is_read};
+use super::resolvers::ResolverView;
 use super::view::{ApiSource, ApiView, CertificateView};
 use crate::config::startup::{EntryPoint, StaticConfig};
 use crate::http::{HttpService, Request, ResponseFuture};
@@ -129,6 +130,8 @@ impl Api {
             ["entrypoints", name] => self.entry_point(name),
             ["certificates"] => certificates(&self.source.view().certificates, &query),
             ["certificates", name] => certificate(&self.source.view().certificates, name),
+            ["resolvers"] => resolvers(&self.source.view().resolvers, &query),
+            ["resolvers", name] => resolver(&self.source.view().resolvers, name),
             ["http", "routers"] => list(&self.source.view().routers, &query),
             ["http", "routers", name] => item(&self.source.view().routers, name),
             ["http", "services"] => list(&self.source.view().services, &query),
@@ -170,7 +173,10 @@ impl Api {
             "certificates": certificate_section(&view.certificates),
             "features": self.features,
             "providers": self.providers,
-            "tidegate": { "problems": view.problems },
+            "tidegate": {
+                "problems": view.problems,
+                "resolvers": resolver_section(&view.resolvers),
+            },
         });
         Reply::json(StatusCode::OK, &overview)
     }
@@ -313,6 +319,37 @@ fn certificate_section(all: &[CertificateView]) -> Value {
         "total": all.len(),
         "warnings": count("warning"),
         "errors": count("expired"),
+    })
+}
+
+fn resolvers(all: &[ResolverView], query: &Query) -> Reply {
+    let wanted = all
+        .iter()
+        .filter(|it| query.wants_status(it.status()) && query.finds(&[&it.name]));
+    let values: Vec<Value> = wanted.map(resolver_object).collect();
+    page(&values, query)
+}
+
+fn resolver(all: &[ResolverView], name: &str) -> Reply {
+    let name = decode(name);
+    match all.iter().find(|resolver| resolver.name == name) {
+        Some(resolver) => Reply::json(StatusCode::OK, &resolver_object(resolver)),
+        None => missing("resolver", &name),
+    }
+}
+
+fn resolver_object(resolver: &ResolverView) -> Value {
+    let mut object = listing::object(resolver);
+    object.insert("status".to_owned(), resolver.status().into());
+    Value::Object(object)
+}
+
+fn resolver_section(all: &[ResolverView]) -> Value {
+    let count = |status: &str| all.iter().filter(|it| it.status() == status).count();
+    json!({
+        "total": all.len(),
+        "warnings": count("warning"),
+        "errors": count("failed"),
     })
 }
 

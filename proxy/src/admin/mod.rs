@@ -15,6 +15,7 @@ mod noop;
 mod ping;
 mod query;
 mod reply;
+mod resolvers;
 mod view;
 
 pub use api::{ApiService, ProcessFacts};
@@ -22,6 +23,7 @@ pub use dashboard::DashboardService;
 pub use metrics::PrometheusService;
 pub use noop::NoopService;
 pub use ping::{PingService, Terminating};
+pub use resolvers::{BrokenView, PauseView, ResolverView, StoreView, WantedView};
 pub use view::{
     ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
     ServerView, ServiceView, Status,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::resolvers::ResolverView;
 use crate::config::dynamic::{Middleware, Router, Service};
 
 /// Where the API gets its data. Called for each request, on a thread that may
@@ -26,6 +27,8 @@ pub struct ApiView {
     pub middlewares: BTreeMap<String, MiddlewareView>,
     /// Certificates that are served.
     pub certificates: Vec<CertificateView>,
+    /// Certificate resolvers, by name.
+    pub resolvers: Vec<ResolverView>,
     /// What is wrong with settings that belong to no object, each with its origin.
     pub problems: Vec<String>,
 }

@@ -1,13 +1,17 @@
 //! What is true right now, for whoever asks: scrapes and the API.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::acme::resolver::{ResolverState, ResolverStates};
 use crate::observe::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ServerSample, ServiceSample,
+    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
+    ServiceSample,
 };
 use crate::provider::ProviderHealth;
 use crate::service::{Server, Servers};
@@ -21,6 +25,7 @@ const STALE: Duration = Duration::from_secs(5);
 pub(super) struct Live {
     pub(super) snapshot: Arc<SnapshotCell>,
     pub(super) providers: Vec<(&'static str, Arc<ProviderHealth>)>,
+    pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
 }
 
 impl Live {
@@ -84,9 +89,32 @@ impl LiveState for Live {
                 provider: (*name).into(),
                 last_success: age.and_then(|age| SystemTime::now().checked_sub(age)),
                 is_stale: age.is_none_or(|age| age > STALE),
+                source: health.source(),
             }
         };
         self.providers.iter().map(sample).collect()
+    }
+
+    fn resolvers(&self) -> Vec<ResolverSample> {
+        let states = Arc::clone(&self.resolvers.borrow());
+        let all = states.by_name.iter();
+        all.map(|(name, state)| resolver(name, state)).collect()
+    }
+}
+
+fn resolver(name: &str, state: &ResolverState) -> ResolverSample {
+    let read_at = state.store.borrow().at;
+    let mut sets = BTreeMap::new();
+    for set in &state.sets {
+        *sets.entry(set.status.as_str()).or_default() += 1;
+    }
+    ResolverSample {
+        resolver: name.into(),
+        certificates: state.certificates,
+        wanted: sets,
+        store_age: read_at.map(|at| Instant::now().saturating_duration_since(at)),
+        next_renewal: state.sets.iter().filter_map(|set| set.renew_at).min(),
+        orders: state.orders.clone(),
     }
 }
 

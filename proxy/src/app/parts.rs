@@ -6,20 +6,25 @@ use std::thread;
 use std::time::SystemTime;
 
 use ::http::HeaderValue;
+use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
 use super::StartError;
 use super::view::Shown;
+use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
+use crate::acme::resolver::Outlet;
 use crate::admin::{
     ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,
     Terminating,
 };
-use crate::config::startup::{self, StaticConfig};
+use crate::config::startup::{self, Acme, StaticConfig};
 use crate::entry_point::{ConnectionEvents, Dispatch, EntryPoint};
 use crate::http::SharedService;
 use crate::observe::{AccessLog, EntryPointScope, Metrics, Recorder};
 use crate::provider::internal;
 use crate::snapshot::{Builder, Internals, Registry, SnapshotCell};
+use crate::tls::tickets::Tickets;
 use crate::tls::{SelectedConfig, ServerConfigs};
 
 /// What lives as long as the process.
@@ -29,6 +34,13 @@ pub(super) struct App {
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) terminating: Terminating,
+    /// What authorities can ask this process for.
+    pub(super) board: Arc<Board>,
+    /// What certificate resolvers have.
+    pub(super) outlet: Arc<Outlet>,
+    /// Answers their handshakes, if a resolver wants that.
+    validations: Option<Arc<TlsAlpn>>,
+    pub(super) tickets: Arc<Tickets>,
 }
 
 impl App {
@@ -43,7 +55,10 @@ impl App {
             metrics.attach_access_log(log);
         }
         let crypto = Arc::new(crate::tls::provider());
-        let registry = Registry::new(crypto)?;
+        let registry = Registry::new(Arc::clone(&crypto))?;
+        let board = Arc::new(Board::default());
+        let validations = acme(&config).any(|acme| acme.tls_challenge.is_some());
+        let tickets = registry.tickets();
         let mut builder = Builder::new(Arc::clone(&config), metrics.clone(), registry);
         let app = Self {
             snapshot: Arc::new(SnapshotCell::from_pointee(builder.empty())),
@@ -51,6 +66,10 @@ impl App {
             metrics,
             access_log,
             terminating: Terminating::default(),
+            validations: validations.then(|| Arc::new(TlsAlpn::new(Arc::clone(&board), crypto))),
+            board,
+            outlet: Arc::default(),
+            tickets,
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
@@ -75,7 +94,10 @@ impl App {
                 version: env!("CARGO_PKG_VERSION"),
                 started: SystemTime::now(),
             };
-            let source = Arc::new(Shown(Arc::clone(&self.snapshot)));
+            let source = Arc::new(Shown {
+                snapshot: Arc::clone(&self.snapshot),
+                resolvers: self.outlet.states(),
+            });
             add(
                 "api",
                 Arc::new(ApiService::new(source, &self.config, facts)),
@@ -88,6 +110,10 @@ impl App {
             let service = PingService::new(ping, self.terminating.clone());
             add("ping", Arc::new(service));
         }
+        if acme(&self.config).any(|acme| acme.http_challenge.is_some()) {
+            let service = ChallengeService::new(Arc::clone(&self.board));
+            add("acme-http", Arc::new(service));
+        }
         if let Some(metrics) = &self.metrics {
             let service = PrometheusService::new(Arc::clone(metrics));
             add("prometheus", Arc::new(service));
@@ -97,7 +123,8 @@ impl App {
 
     /// The entry points, ready to be opened.
     pub(super) fn entry_points(&self) -> Vec<EntryPoint> {
-        let server = host_name();
+        let server = HeaderValue::try_from(host_name())
+            .unwrap_or_else(|_| HeaderValue::from_static("tidegate"));
         self.config
             .entry_points
             .iter()
@@ -137,7 +164,12 @@ impl App {
             name,
             config: config.clone(),
             service: Arc::new(dispatch),
-            tls: Some(Arc::new(InForce(Arc::clone(&self.snapshot)))),
+            tls: Some(Arc::new(InForce {
+                snapshot: Arc::clone(&self.snapshot),
+                validations: (!config.allow_acme_by_pass)
+                    .then(|| self.validations.clone())
+                    .flatten(),
+            })),
             events,
         }
     }
@@ -155,18 +187,34 @@ fn metrics(config: &StaticConfig) -> Result<Option<Arc<Metrics>>, StartError> {
 }
 
 /// The name of this machine; in a container, what the stack file calls it.
-fn host_name() -> HeaderValue {
+pub(super) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    HeaderValue::try_from(name.trim()).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    name.trim().to_owned()
+}
+
+/// The settings of all certificate resolvers that speak ACME.
+fn acme(config: &StaticConfig) -> impl Iterator<Item = &Acme> {
+    let resolvers = config.certificates_resolvers.values();
+    resolvers.filter_map(|resolver| resolver.acme.as_ref())
 }
 
 /// The TLS settings of the snapshot that is in force when a client says hello.
 #[derive(Debug)]
-struct InForce(Arc<SnapshotCell>);
+struct InForce {
+    snapshot: Arc<SnapshotCell>,
+    validations: Option<Arc<TlsAlpn>>,
+}
 
 impl ServerConfigs for InForce {
     fn select(&self, hello: &ClientHello<'_>) -> Option<SelectedConfig> {
-        self.0.load().tls.select(hello)
+        self.snapshot.load().tls.select(hello)
+    }
+
+    fn challenge<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<ServerConfig>>> {
+        match &self.validations {
+            Some(validations) => Box::pin(validations.config(name)),
+            None => Box::pin(std::future::ready(None)),
+        }
     }
 }
 
@@ -194,3 +242,6 @@ impl ConnectionEvents for Counted {
         self.metrics.worker_panicked();
     }
 }
+
+#[cfg(test)]
+mod tests;

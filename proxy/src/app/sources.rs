@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use crate::cluster::{Mesh, relay};
 use crate::config::startup::StaticConfig;
 use crate::provider::{ProviderError, ProviderHealth, Update, docker, file, internal, swarm};
 
@@ -27,10 +28,12 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Starts every provider that is configured, as one of `tasks`. They stop when `stop` is cancelled.
+    /// With a `mesh`, proxies that can't read the Swarm hear of it from those that can.
     pub(super) fn start(
         config: &StaticConfig,
         reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
+        mesh: Option<&Arc<dyn Mesh>>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, StartError> {
         let (sender, updates) = mpsc::channel(BACKLOG);
@@ -46,7 +49,12 @@ impl Sources {
             tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }
         if let Some(config) = &providers.swarm {
-            let provider = named(config.name(), swarm::Provider::new(config))?;
+            let mut provider = named(config.name(), swarm::Provider::new(config))?;
+            if let Some(mesh) = mesh {
+                let (relay, carrying) = relay::swarm(Arc::clone(mesh));
+                provider = provider.relayed(relay);
+                tasks.spawn(carrying);
+            }
             sources.expect(config.name(), Some(provider.health()));
             tasks.spawn(provider.run(sender.clone(), stop.clone()));
         }

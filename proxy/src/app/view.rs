@@ -1,12 +1,16 @@
 //! A snapshot's report as the API shows it.
 
+mod resolver;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::live::{ejections, is_draining, limit};
+use crate::acme::resolver::ResolverStates;
 use crate::admin::{
     ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
     ServerView, ServiceView, Status,
@@ -19,12 +23,16 @@ use crate::tls::Certificate;
 /// How long before its end a certificate is worth a warning.
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Shows the snapshot in force.
-pub(super) struct Shown(pub(super) Arc<SnapshotCell>);
+/// Shows the snapshot in force, and how certificate resolvers are.
+pub(super) struct Shown {
+    pub(super) snapshot: Arc<SnapshotCell>,
+    pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
+}
 
 impl ApiSource for Shown {
     fn view(&self) -> Arc<ApiView> {
-        Arc::new(view(&self.0.load()))
+        let resolvers = Arc::clone(&self.resolvers.borrow());
+        Arc::new(view(&self.snapshot.load(), &resolvers))
     }
 }
 
@@ -34,7 +42,7 @@ impl fmt::Debug for Shown {
     }
 }
 
-fn view(snapshot: &Snapshot) -> ApiView {
+fn view(snapshot: &Snapshot, resolvers: &ResolverStates) -> ApiView {
     let Report {
         routers,
         services,
@@ -65,6 +73,11 @@ fn view(snapshot: &Snapshot) -> ApiView {
             .iter()
             .chain([store.default_certificate()])
             .map(|found| certificate(found))
+            .collect(),
+        resolvers: resolvers
+            .by_name
+            .iter()
+            .map(|(name, state)| resolver::resolver(name, state))
             .collect(),
         problems: problems.iter().map(ToString::to_string).collect(),
     }

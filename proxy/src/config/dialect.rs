@@ -42,6 +42,11 @@ pub const STATIC: Dialect<'static> = Dialect {
         "ServersTransport",
         "ForwardingTimeouts",
         "Core",
+        "HttpChallenge",
+        "TlsChallenge",
+        "DnsChallenge",
+        "Propagation",
+        "Cluster",
     ],
     is_known: &known::static_key,
 };

@@ -329,9 +329,10 @@ async fn secure(
     };
     let until = Instant::now() + HANDSHAKE_TIMEOUT;
     let failure = match timeout_at(until, handshake(sniffed.socket, configs.as_ref())).await {
-        Ok(Ok((stream, agreed))) => {
+        Ok(Ok(Some((stream, agreed)))) => {
             return Some(((Stream::tls(stream), Spoken::Tls), Some(agreed)));
         }
+        Ok(Ok(None)) => return None,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "timeout".to_owned(),
     };

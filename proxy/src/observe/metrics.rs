@@ -28,7 +28,8 @@ use thiserror::Error;
 
 use self::family::{Families, Level};
 pub use self::sample::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ServerSample, ServiceSample,
+    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
+    ServiceSample,
 };
 pub use self::scope::{Observation, Scope};
 use self::service::ServiceFamilies;

@@ -15,6 +15,6 @@ mod termination;
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
     CertificateSample, ConnectionSample, EntryPointScope, LiveState, Metrics, MetricsError,
-    ProviderSample, Scope, ServerSample, ServiceSample, ServiceScope,
+    ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
 };
 pub use record::{Recorder, RouteScopes};

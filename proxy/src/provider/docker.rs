@@ -57,6 +57,7 @@ impl Provider {
             },
             rules: rules(config)?,
             health: Arc::default(),
+            relay: None,
         }))
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Update;
+use super::relay::{self, Relay};
 use super::workload::{Rules, RulesError};
 use crate::config::dynamic::Configuration;
 use crate::config::startup;
@@ -36,6 +37,8 @@ pub(super) struct Source {
     pub(super) watch: watch::Settings,
     pub(super) rules: Rules,
     pub(super) health: Arc<ProviderHealth>,
+    /// The other proxies, to tell and to ask.
+    pub(super) relay: Option<Relay>,
 }
 
 impl Source {
@@ -53,7 +56,19 @@ impl Source {
     {
         let (sender, mut views) = mpsc::channel(1);
         let rules = Arc::new(self.rules);
-        let watching = watch::run(self.engine, self.watch, sender, self.health, stop);
+        let watching = async {
+            match self.relay {
+                None => watch::run(self.engine, self.watch, sender, self.health, stop).await,
+                Some(relay) => {
+                    let settings = relay::Settings {
+                        engine: self.engine,
+                        watch: self.watch,
+                        health: self.health,
+                    };
+                    relay::run(settings, relay, sender, stop).await;
+                }
+            }
+        };
         let converting = async move {
             let mut last = None;
             while let Some(view) = views.recv().await {
@@ -82,6 +97,16 @@ pub(super) fn client(
     credentials: (&str, &str),
     timeout: std::time::Duration,
 ) -> Result<Arc<dyn Engine>, EndpointError> {
+    Ok(Arc::new(docker(endpoint, tls, credentials, timeout)?))
+}
+
+/// The same as what it is.
+pub(super) fn docker(
+    endpoint: &str,
+    tls: Option<&startup::ClientTls>,
+    credentials: (&str, &str),
+    timeout: std::time::Duration,
+) -> Result<DockerEngine, EndpointError> {
     let settings = ClientSettings {
         endpoint: endpoint.to_owned(),
         tls: tls.map(|tls| ClientTls {
@@ -94,5 +119,5 @@ pub(super) fn client(
         password: credentials.1.to_owned(),
         timeout,
     };
-    Ok(Arc::new(DockerEngine::new(&settings)?))
+    DockerEngine::new(&settings)
 }

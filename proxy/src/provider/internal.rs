@@ -1,8 +1,11 @@
-//! Routers and middlewares that the static configuration implies: ping,
-//! metrics, the API without a router of the user's, redirections of entry points.
+//! Routers and middlewares that the static configuration implies: ping, metrics,
+//! the API without a router of the user's, redirections of entry points, and what
+//! authorities ask for by HTTP-01.
 //!
 //! Pure: one static configuration in, one dynamic configuration out. Names,
 //! rules and priorities are Traefik's, because they show in its API.
+
+use std::collections::BTreeSet;
 
 use tidegate_shared::settings::{Diagnostic, Origin};
 
@@ -18,12 +21,16 @@ pub const NAME: &str = "internal";
 /// The entry point of the API and, by default, of ping and metrics.
 pub const ENTRY_POINT: &str = "traefik";
 
+/// What the paths of challenges begin with (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
 /// Everything that `config` implies.
 pub fn update(config: &StaticConfig) -> Update {
     let mut implied = Implied(Configuration::default());
     implied.ping(config);
     implied.metrics(config);
     implied.api(config);
+    implied.challenges(config);
     for (name, entry_point) in &config.entry_points {
         if let Some(redirections) = &entry_point.http.redirections {
             implied.redirection(name, redirections, config);
@@ -121,6 +128,31 @@ impl Implied {
         );
     }
 
+    /// Routers for what authorities ask for, on the entry points where they do: in
+    /// front of everything, or like any router where users' own may be in front.
+    fn challenges(&mut self, config: &StaticConfig) {
+        let resolvers = config.certificates_resolvers.values();
+        let wanted: BTreeSet<&str> = resolvers
+            .filter_map(|resolver| resolver.acme.as_ref()?.http_challenge.as_ref())
+            .map(|challenge| challenge.entry_point.as_str())
+            .collect();
+        for name in wanted {
+            let Some(entry_point) = config.entry_points.get(name) else {
+                continue;
+            };
+            let (router, priority) = match entry_point.allow_acme_by_pass {
+                true => ("acme-http-bypass", 0),
+                false => ("acme-http", i64::MAX),
+            };
+            let rule = format!("PathPrefix(`{CHALLENGES}`)");
+            let router = self.router(router, name, &rule, priority);
+            router.service = format!("acme-http@{NAME}");
+            if !router.entry_points.iter().any(|known| known == name) {
+                router.entry_points.push(name.to_owned());
+            }
+        }
+    }
+
     fn redirection(&mut self, from: &str, redirections: &Redirections, config: &StaticConfig) {
         let Some(target) = &redirections.entry_point else {
             return;
@@ -136,7 +168,12 @@ impl Implied {
         };
         let name = normalize(&format!("{from}-to-{}", target.to));
         let middleware = format!("redirect-{name}");
-        let router = self.router(&name, from, "HostRegexp(`^.+$`)", target.priority);
+        let mut rule = "HostRegexp(`^.+$`)".to_owned();
+        let entry_point = config.entry_points.get(from);
+        if entry_point.is_some_and(|from| from.allow_acme_by_pass) {
+            rule += &format!(" && !PathPrefix(`{CHALLENGES}`)");
+        }
+        let router = self.router(&name, from, &rule, target.priority);
         router.service = format!("noop@{NAME}");
         router.middlewares = vec![middleware.clone()];
         let redirect = RedirectScheme {
@@ -184,7 +221,10 @@ fn normalize(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::startup::{Api, EntryPoint, Metrics, Ping, Prometheus, RedirectEntryPoint};
+    use crate::config::startup::{
+        Acme, Api, CertificatesResolver, EntryPoint, HttpChallenge, Metrics, Ping, Prometheus,
+        RedirectEntryPoint,
+    };
 
     fn redirecting(to: &str) -> StaticConfig {
         let mut config = StaticConfig::default();
@@ -225,6 +265,52 @@ mod tests {
             assert!(configuration.http.routers.is_empty(), "{to}");
             assert_eq!(configuration.problems.len(), 1, "{to}");
         }
+    }
+
+    fn resolver(entry_point: &str) -> CertificatesResolver {
+        CertificatesResolver {
+            acme: Some(Acme {
+                http_challenge: Some(HttpChallenge {
+                    entry_point: entry_point.to_owned(),
+                    ..HttpChallenge::default()
+                }),
+                ..Acme::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn challenges_go_before_everything_unless_users_want_otherwise() {
+        let mut config = redirecting("websecure");
+        for (name, entry_point) in [("a", "web"), ("b", "websecure"), ("c", "web"), ("d", "x")] {
+            let name = name.to_owned();
+            config
+                .certificates_resolvers
+                .insert(name, resolver(entry_point));
+        }
+        let http = update(&config).configuration.http;
+        let first = &http.routers["acme-http"].value;
+        assert_eq!(first.entry_points, ["web", "websecure"]);
+        assert_eq!(first.rule, "PathPrefix(`/.well-known/acme-challenge/`)");
+        assert_eq!(first.service, "acme-http@internal");
+        let redirection = &http.routers["web-to-websecure"].value;
+        assert!(first.priority > redirection.priority);
+        assert_eq!(redirection.rule, "HostRegexp(`^.+$`)");
+
+        config
+            .entry_points
+            .get_mut("web")
+            .unwrap()
+            .allow_acme_by_pass = true;
+        let http = update(&config).configuration.http;
+        assert_eq!(http.routers["acme-http"].value.entry_points, ["websecure"]);
+        let bypass = &http.routers["acme-http-bypass"].value;
+        assert_eq!(
+            (bypass.entry_points[0].as_str(), bypass.priority),
+            ("web", 0)
+        );
+        let rule = &http.routers["web-to-websecure"].value.rule;
+        assert!(rule.ends_with("&& !PathPrefix(`/.well-known/acme-challenge/`)"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod docker;
 mod engine;
 pub mod file;
 pub mod internal;
+pub mod relay;
 pub mod swarm;
 pub mod template;
 mod workload;

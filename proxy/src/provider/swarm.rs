@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate_shared::docker::watch::{Settings, Subject, Swarm, View};
 use tidegate_shared::docker::{
-    EndpointMode, Engine, NetworkAttachment, Service, ServiceMode, Task,
+    Configs, EndpointError, EndpointMode, Engine, NetworkAttachment, Service, ServiceMode, Task,
 };
 use tidegate_shared::settings::Diagnostic;
 use tokio::sync::mpsc;
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Update;
 use super::constraint::Constraint;
-use super::engine::{ProviderError, ProviderHealth, Source, client};
+use super::engine::{ProviderError, ProviderHealth, Source, client, docker};
+use super::relay::Relay;
 use super::template::Template;
 use super::workload::{
     Control, Family, Instance, Rules, RulesError, Workload, build, choose, merge, owner_origin,
@@ -56,7 +57,19 @@ impl Provider {
             },
             rules: rules(config)?,
             health: Arc::default(),
+            relay: None,
         }))
+    }
+
+    /// Lets other proxies know what the engine says, and takes their word where it says
+    /// nothing. Only for a provider that follows changes: one reading is one reading.
+    #[must_use]
+    pub fn relayed(mut self, relay: Relay) -> Self {
+        if self.0.watch.follow {
+            self.0.watch.is_optional = true;
+            self.0.relay = Some(relay);
+        }
+        self
     }
 
     /// How old the last reading is.
@@ -73,6 +86,27 @@ impl Provider {
         };
         self.0.run(updates, stop, convert).await;
     }
+}
+
+/// The engine that knows the Swarm, for who asks it something else. Does not connect yet.
+///
+/// # Errors
+/// When endpoint or TLS files can't be used.
+pub fn engine(config: &Config) -> Result<Arc<dyn Engine>, EndpointError> {
+    let credentials = (config.username.as_str(), config.password.as_str());
+    let timeout = config.http_client_timeout.0;
+    client(&config.endpoint, config.tls.as_ref(), credentials, timeout)
+}
+
+/// The same Swarm's configs, for who keeps something in them. Does not connect yet.
+///
+/// # Errors
+/// When endpoint or TLS files can't be used.
+pub fn configs(config: &Config) -> Result<Arc<dyn Configs>, EndpointError> {
+    let credentials = (config.username.as_str(), config.password.as_str());
+    let timeout = config.http_client_timeout.0;
+    let engine = docker(&config.endpoint, config.tls.as_ref(), credentials, timeout)?;
+    Ok(Arc::new(engine))
 }
 
 fn rules(config: &Config) -> Result<Rules, RulesError> {

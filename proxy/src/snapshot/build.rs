@@ -12,6 +12,7 @@ use crate::config::dynamic::Configuration;
 use crate::config::startup::StaticConfig;
 use crate::http::SharedService;
 use crate::observe::Metrics;
+use crate::tls::{Issued, Wanted};
 
 /// Services that are built in, by full name (`ping@internal`).
 pub type Internals = BTreeMap<String, SharedService>;
@@ -23,6 +24,10 @@ pub struct Builder {
     internals: Internals,
     metrics: Option<Arc<Metrics>>,
     registry: Registry,
+    /// The certificates that resolvers have.
+    issued: Arc<Issued>,
+    /// What the last snapshot asked them for.
+    wanted: Arc<Wanted>,
     generation: u64,
 }
 
@@ -32,6 +37,7 @@ pub(super) struct Context<'a> {
     pub(super) configuration: &'a Configuration,
     pub(super) internals: &'a Internals,
     pub(super) metrics: Option<&'a Metrics>,
+    pub(super) issued: &'a Issued,
 }
 
 impl Builder {
@@ -46,6 +52,8 @@ impl Builder {
             internals: Internals::new(),
             metrics,
             registry,
+            issued: Arc::default(),
+            wanted: Arc::default(),
             generation: 0,
         }
     }
@@ -54,6 +62,11 @@ impl Builder {
     /// they come after the first one.
     pub fn set_internals(&mut self, internals: Internals) {
         self.internals = internals;
+    }
+
+    /// Says which certificates resolvers have. The next snapshot serves them.
+    pub fn set_issued(&mut self, issued: Arc<Issued>) {
+        self.issued = issued;
     }
 
     /// The snapshot before anything is configured: every request is a 404.
@@ -81,6 +94,7 @@ impl Builder {
             configuration,
             internals: &self.internals,
             metrics: self.metrics.as_deref(),
+            issued: &self.issued,
         };
         let registry = &mut self.registry;
         let mut report = Report {
@@ -102,11 +116,16 @@ impl Builder {
         .build();
         registry.sweep(configuration);
         let checks = registry.checks();
+        let (tls, wanted) = tls.finish(&mut report);
+        if wanted != *self.wanted {
+            self.wanted = Arc::new(wanted);
+        }
         Snapshot {
             generation: self.generation,
             entry_points,
             checks,
-            tls: tls.finish(&mut report),
+            tls,
+            wanted: Arc::clone(&self.wanted),
             report,
         }
     }

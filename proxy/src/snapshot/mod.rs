@@ -14,6 +14,7 @@ mod report;
 mod router;
 mod service;
 mod tls;
+mod wanted;
 
 pub use build::{Builder, Internals};
 pub use registry::Registry;
@@ -28,7 +29,7 @@ use crate::health::Checks;
 use crate::http::{Priority, SharedService};
 use crate::observe::RouteScopes;
 use crate::routing::RoutingTable;
-use crate::tls::TlsTable;
+use crate::tls::{TlsTable, Wanted};
 
 /// Everything that a request or a handshake needs to know of the configuration.
 pub struct Snapshot {
@@ -38,6 +39,9 @@ pub struct Snapshot {
     pub entry_points: Vec<(Arc<str>, EntryPointTables)>,
     /// Certificates and TLS settings.
     pub tls: TlsTable,
+    /// What certificate resolvers are asked for. The same value for as long as nothing
+    /// changes in it.
+    pub wanted: Arc<Wanted>,
     /// What is to be done about the health of servers.
     pub checks: Checks,
     /// What became of each configured object.
@@ -85,3 +89,6 @@ impl fmt::Debug for Snapshot {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::ProducesTickets;
 
 use super::certificates::Certificates;
 use crate::balance::{Group, GroupSettings};
@@ -18,6 +17,7 @@ use crate::health::{Checks, Ward};
 use crate::middleware::Layer;
 use crate::rule::{Rule, Syntax};
 use crate::service::Servers;
+use crate::tls::tickets::Tickets;
 use crate::tls::{Certificate, CertificateError, generate_default};
 use crate::upstream::{ServerUrl, Transport, Upstream};
 
@@ -27,7 +27,7 @@ pub struct Registry {
     /// The cryptography that all TLS uses.
     pub(super) crypto: Arc<CryptoProvider>,
     /// What makes sessions resumable; one for all, so that they stay so.
-    pub(super) tickets: Option<Arc<dyn ProducesTickets>>,
+    pub(super) tickets: Arc<Tickets>,
     /// What clients get whose name no certificate fits.
     pub(super) default_certificate: Arc<Certificate>,
     pub(super) certificates: Certificates,
@@ -52,14 +52,14 @@ struct Way {
 }
 
 impl Registry {
-    /// An empty registry with a fresh default certificate and ticket key.
+    /// An empty registry with a fresh default certificate. It has no keys for tickets.
     ///
     /// # Errors
     /// If no certificate can be made.
     pub fn new(crypto: Arc<CryptoProvider>) -> Result<Self, CertificateError> {
         let default_certificate = Arc::new(generate_default(&crypto)?);
         Ok(Self {
-            tickets: rustls::crypto::ring::Ticketer::new().ok(),
+            tickets: Arc::default(),
             crypto,
             default_certificate,
             certificates: Certificates::default(),
@@ -71,6 +71,11 @@ impl Registry {
             upstreams: HashMap::new(),
             build: 0,
         })
+    }
+
+    /// The keys of session tickets. Somebody must keep them, or there are none.
+    pub fn tickets(&self) -> Arc<Tickets> {
+        Arc::clone(&self.tickets)
     }
 
     /// The servers of a service, with their counts and their queue.

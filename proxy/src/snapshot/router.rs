@@ -219,13 +219,13 @@ impl<'a> Routers<'a> {
             .options(&tls.options, draft.name)
             .map_err(|message| draft.problem(".tls.options", message))?;
         self.tls.wish(rule.domains(), &options, draft.name);
-        if !tls.cert_resolver.is_empty() {
-            let message = format!(
-                "there is no certificate resolver {:?}: ACME is not supported yet",
-                tls.cert_resolver
-            );
-            let problem = draft.warning(".tls.certResolver", message);
-            self.report.complain(&mut draft.outcome, problem);
+        let complaints = self.tls.demand.router(draft.name, tls, rule.domains());
+        for complaint in complaints {
+            let problem = draft.warning(&format!(".tls.{}", complaint.key), complaint.message);
+            // Said once, on however many entry points.
+            if !draft.outcome.errors.contains(&problem.to_string()) {
+                self.report.complain(&mut draft.outcome, problem);
+            }
         }
         Ok(())
     }

@@ -8,14 +8,20 @@ use tidegate_shared::report::Chain;
 use tidegate_shared::settings::{Diagnostic, Origin, Severity};
 
 use super::build::Context;
+use super::wanted::Demand;
 use super::{Registry, Report, names};
-use crate::config::dynamic::{CertificateFile, Object, TlsOptions};
+use crate::config::dynamic::{CertificateFile, Object, Store, TlsOptions};
 use crate::tls::{
-    Certificate, CertificateStore, DEFAULT_OPTIONS, SelectedConfig, StoreBuilder, TlsTable, options,
+    Certificate, CertificateStore, DEFAULT_OPTIONS, SelectedConfig, StoreBuilder, TlsTable, Wanted,
+    options,
 };
 
 /// The store that everything is in, as in Traefik.
 const DEFAULT_STORE: &str = "default";
+
+/// The group of sessions while the default options are broken. They must not resume
+/// once those can be used again. No options have this name.
+const FALLBACK: &str = "";
 
 /// TLS settings while a snapshot is being built.
 pub(super) struct TlsDraft {
@@ -25,6 +31,10 @@ pub(super) struct TlsDraft {
     fallback: Arc<ServerConfig>,
     /// The options that routers want for a host; several are a conflict.
     hosts: HashMap<String, Wish>,
+    /// What resolvers are asked for.
+    pub(super) demand: Demand,
+    /// Whether the default certificate is the user's own.
+    has_own_default: bool,
 }
 
 struct Wish {
@@ -35,7 +45,9 @@ struct Wish {
 
 impl TlsDraft {
     pub(super) fn new(context: &Context<'_>, registry: &mut Registry, report: &mut Report) -> Self {
-        let store = Arc::new(store(context, registry, report));
+        let mut demand = Demand::new(context.config);
+        let (store, has_own_default) = store(context, registry, &mut demand, report);
+        let store = Arc::new(store);
         let mut configs = BTreeMap::new();
         let written = &context.configuration.tls.options;
         let default = Object::new(TlsOptions::default(), Origin::Internal);
@@ -47,8 +59,9 @@ impl TlsDraft {
             if object.is_broken() {
                 continue;
             }
-            match server_config(&object.value, registry, &store) {
+            match server_config(name, &object.value, registry, &store) {
                 Ok(config) => {
+                    report.problems.extend(left_out(name, object));
                     configs.insert(name.to_owned(), Arc::new(config));
                 }
                 Err(error) => {
@@ -65,6 +78,8 @@ impl TlsDraft {
             configs,
             fallback,
             hosts: HashMap::new(),
+            demand,
+            has_own_default,
         }
     }
 
@@ -95,7 +110,14 @@ impl TlsDraft {
         }
     }
 
-    pub(super) fn finish(self, report: &mut Report) -> TlsTable {
+    pub(super) fn finish(self, report: &mut Report) -> (TlsTable, Wanted) {
+        let wanted = {
+            let default = self.store.default_certificate();
+            let default = self.has_own_default.then_some(default);
+            let own = self.store.own().chain(default);
+            let names = own.flat_map(|certificate| &certificate.facts.names);
+            self.demand.finish(names.map(String::as_str))
+        };
         let mut table = TlsTable::new(self.store, self.fallback);
         for (host, wish) in self.hosts {
             if wish.is_disputed {
@@ -110,8 +132,21 @@ impl TlsDraft {
                 table.insert(&host, selected);
             }
         }
-        table
+        (table, wanted)
     }
+}
+
+fn left_out(name: &str, object: &Object<TlsOptions>) -> Vec<Diagnostic> {
+    let warning = |message| Diagnostic {
+        severity: Severity::Warning,
+        ..Diagnostic::invalid(
+            object.origin.clone(),
+            format!("tls.options.{name}"),
+            message,
+        )
+    };
+    let messages = options::left_out(&object.value);
+    messages.into_iter().map(warning).collect()
 }
 
 fn disputed(host: &str, router: &str) -> Diagnostic {
@@ -124,12 +159,14 @@ fn disputed(host: &str, router: &str) -> Diagnostic {
     }
 }
 
+/// Sessions under options resume under the same ones only.
 fn server_config(
+    name: &str,
     written: &TlsOptions,
     registry: &Registry,
     store: &Arc<CertificateStore>,
 ) -> Result<ServerConfig, options::OptionsError> {
-    let tickets = registry.tickets.clone();
+    let tickets = Some(registry.tickets.of_group(name));
     options::server_config(written, &registry.crypto, Arc::clone(store), tickets)
 }
 
@@ -143,14 +180,20 @@ fn fallback(
 ) -> Arc<ServerConfig> {
     configs.get(DEFAULT_OPTIONS).map_or_else(
         || {
-            let config = server_config(&TlsOptions::default(), registry, store);
+            let config = server_config(FALLBACK, &TlsOptions::default(), registry, store);
             Arc::new(config.expect("the built-in TLS options can be obeyed"))
         },
         Arc::clone,
     )
 }
 
-fn store(context: &Context<'_>, registry: &mut Registry, report: &mut Report) -> CertificateStore {
+/// The certificates, and whether the default one is the user's own.
+fn store(
+    context: &Context<'_>,
+    registry: &mut Registry,
+    demand: &mut Demand,
+    report: &mut Report,
+) -> (CertificateStore, bool) {
     let tls = &context.configuration.tls;
     let mut builder = StoreBuilder::default();
     for object in &tls.certificates {
@@ -159,12 +202,58 @@ fn store(context: &Context<'_>, registry: &mut Registry, report: &mut Report) ->
             builder.add(certificate);
         }
     }
-    let default = tls.stores.get(DEFAULT_STORE).and_then(|object| {
-        report.problems.extend(object.problems.iter().cloned());
+    for issued in context.issued.by_resolver.values().flatten() {
+        builder.add_issued(Arc::clone(&issued.certificate));
+    }
+    let written = tls.stores.get(DEFAULT_STORE);
+    let problems = written.iter().flat_map(|object| &object.problems);
+    report.problems.extend(problems.cloned());
+    let written = written.filter(|object| !object.is_broken());
+    let own = written.and_then(|object| {
         let file = object.value.default_certificate.as_ref()?;
         load(file, &object.origin, registry, report)
     });
-    builder.build(default.unwrap_or_else(|| Arc::clone(&registry.default_certificate)))
+    let has_own = own.is_some();
+    let default = own
+        .or_else(|| generated(written?, &builder, demand, report))
+        .unwrap_or_else(|| Arc::clone(&registry.default_certificate));
+    (builder.build(default), has_own)
+}
+
+/// A store's default certificate from a resolver, if it is there. A file goes before it.
+fn generated(
+    object: &Object<Store>,
+    builder: &StoreBuilder,
+    demand: &mut Demand,
+    report: &mut Report,
+) -> Option<Arc<Certificate>> {
+    const KEY: &str = "tls.stores.default.defaultGeneratedCert";
+    let mut complain = |key: String, message: String| {
+        report.problems.push(Diagnostic {
+            severity: Severity::Warning,
+            ..Diagnostic::invalid(object.origin.clone(), key, message)
+        });
+    };
+    let generated = object.value.default_generated_cert.as_ref()?;
+    if object.value.default_certificate.is_some() {
+        let message = "there is a defaultCertificate too, which goes before it";
+        complain(KEY.to_owned(), message.to_owned());
+        return None;
+    }
+    let Some(domain) = &generated.domain else {
+        complain(format!("{KEY}.domain"), "names are needed".to_owned());
+        return None;
+    };
+    let (names, complaints) = demand.store(&generated.resolver, domain);
+    for complaint in complaints {
+        let key = match complaint.key {
+            "certResolver" => "resolver",
+            key => key,
+        };
+        complain(format!("{KEY}.{key}"), complaint.message);
+    }
+    let found = builder.with_names(&names);
+    found.filter(|_| !names.is_empty()).map(Arc::clone)
 }
 
 fn load(

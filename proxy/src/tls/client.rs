@@ -96,6 +96,21 @@ impl ClientTls {
         Ok(self)
     }
 
+    /// Trusts `authorities`, each a file or PEM text, besides the usual ones.
+    pub fn trust_also(mut self, authorities: &[String]) -> Result<Self, ClientTlsError> {
+        if authorities.is_empty() {
+            return Ok(self);
+        }
+        let mut roots = system_roots().unwrap_or_else(mozilla_roots);
+        for source in authorities {
+            for certificate in certificates(source)? {
+                roots.add(certificate).map_err(refused("authority"))?;
+            }
+        }
+        self.trust = Trust::Only(Arc::new(roots));
+        Ok(self)
+    }
+
     /// Takes every certificate.
     #[must_use]
     pub fn trust_anyone(mut self) -> Self {

@@ -7,10 +7,12 @@
 
 pub mod client;
 pub mod options;
+pub mod tickets;
 
 mod certificate;
 mod crypto;
 mod facts;
+mod issued;
 mod names;
 mod store;
 mod table;
@@ -18,6 +20,7 @@ mod table;
 pub use certificate::{Certificate, CertificateError, generate_default};
 pub use crypto::provider;
 pub use facts::Facts;
+pub use issued::{Issued, IssuedCertificate, Wanted, WantedCertificate};
 pub use names::cipher_suite_name;
 pub use store::{CertificateStore, StoreBuilder};
 pub use table::{DEFAULT_OPTIONS, TlsTable};
@@ -25,12 +28,20 @@ pub use table::{DEFAULT_OPTIONS, TlsTable};
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use rustls::server::ClientHello;
 
 /// Chooses the TLS settings of a connection by what its client says first.
 pub trait ServerConfigs: fmt::Debug + Send + Sync {
     /// The settings for this client, or nothing if it must be turned away.
     fn select(&self, hello: &ClientHello<'_>) -> Option<SelectedConfig>;
+
+    /// The settings for an authority that validates a name (RFC 8737), in lower case: asked
+    /// for when a client offers `acme-tls/1` and nothing else. It may have to be looked for.
+    fn challenge<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<rustls::ServerConfig>>> {
+        let _ = name;
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// The TLS settings of one connection.

@@ -62,6 +62,51 @@ pub(super) fn is_tls13_suite(name: &str) -> bool {
     )
 }
 
+/// Suites of TLS 1.2 that Go has and rustls does not, for good reasons.
+const OLD_SUITES: [&str; 16] = [
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+];
+
+/// Whether a name is one of a suite that only Go has. It can be left out of a list.
+pub(super) fn is_old_suite(name: &str) -> bool {
+    OLD_SUITES.contains(&name)
+}
+
+/// Whether a name is no suite but a client's remark, which Go's list has all the same.
+pub(super) fn is_remark(name: &str) -> bool {
+    name == "TLS_FALLBACK_SCSV"
+}
+
+/// Whether a name is one of a curve that Go has and this library does not.
+pub(super) fn is_other_curve(name: &str) -> bool {
+    matches!(
+        name,
+        "CurveP521"
+            | "secp521r1"
+            | "X25519MLKEM768"
+            | "x25519mlkem768"
+            | "SecP256r1MLKEM768"
+            | "secp256r1mlkem768"
+            | "SecP384r1MLKEM1024"
+            | "secp384r1mlkem1024"
+    )
+}
+
 /// The curve with this name of Go's or of the RFC's.
 pub(super) fn curve(name: &str) -> Option<&'static dyn SupportedKxGroup> {
     match name {

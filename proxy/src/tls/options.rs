@@ -9,7 +9,8 @@ use rustls::crypto::{
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
-    ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoClientAuth, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -21,7 +22,9 @@ use thiserror::Error;
 
 use super::certificate::{CertificateError, read_chain};
 use super::crypto::{has_aes, prefer};
-use super::names::{TLS13_SUITES, curve, is_tls13_suite, suite};
+use super::names::{
+    TLS13_SUITES, curve, is_old_suite, is_other_curve, is_remark, is_tls13_suite, suite,
+};
 use super::store::CertificateStore;
 use crate::config::dynamic::{ClientAuth, ClientAuthType, TlsOptions};
 
@@ -72,14 +75,41 @@ pub fn server_config(
     tickets: Option<Arc<dyn ProducesTickets>>,
 ) -> Result<ServerConfig, OptionsError> {
     let mut config = with_order(options, provider, store, has_aes())?;
-    let asks_clients = options.client_auth.client_auth_type != ClientAuthType::NoClientCert;
+    let asks_clients = options.client_auth.kind() != ClientAuthType::NoClientCert;
     config.send_tls13_tickets = TICKETS;
     if let Some(tickets) = tickets.filter(|_| !asks_clients && !options.disable_session_tickets) {
         config.ticketer = tickets;
     } else if options.disable_session_tickets {
         config.send_tls13_tickets = 0;
+        // Go resumes by ticket only.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
     }
     Ok(config)
+}
+
+/// What options ask for that this library does not have and that is left out: sayings
+/// for the operator, each with its key. Go's own lists have such names, and so do many
+/// files; what is left still does.
+pub fn left_out(options: &TlsOptions) -> Vec<String> {
+    let suites = options.cipher_suites.iter();
+    let suites = suites.filter(|name| is_old_suite(name));
+    let curves = options.curve_preferences.iter();
+    let curves = curves.filter(|name| is_other_curve(name));
+    let old = ["VersionTLS10", "VersionTLS11"];
+    let version = Some(&options.min_version).filter(|name| old.contains(&name.as_str()));
+    let all = [
+        suites
+            .map(|name| format!("cipherSuites: {name} is not supported and left out"))
+            .collect(),
+        curves
+            .map(|name| format!("curvePreferences: {name} is not supported and left out"))
+            .collect(),
+        version
+            .map(|name| format!("minVersion: {name} is not supported, clients need TLS 1.2"))
+            .into_iter()
+            .collect::<Vec<_>>(),
+    ];
+    all.concat()
 }
 
 /// A configuration for a machine with or without instructions for AES.
@@ -120,7 +150,7 @@ fn restrict(
         for name in &options.cipher_suites {
             match suite(name) {
                 Some(suite) => suites.push(suite),
-                None if is_tls13_suite(name) => {}
+                None if is_tls13_suite(name) || is_old_suite(name) || is_remark(name) => {}
                 None => return Err(unsupported("cipherSuites", name)),
             }
         }
@@ -128,11 +158,18 @@ fn restrict(
     }
     prefer(&mut provider.cipher_suites, has_aes);
     if !options.curve_preferences.is_empty() {
-        provider.kx_groups = options
-            .curve_preferences
-            .iter()
-            .map(|name| curve(name).ok_or_else(|| unsupported("curvePreferences", name)))
-            .collect::<Result<_, _>>()?;
+        provider.kx_groups.clear();
+        for name in &options.curve_preferences {
+            match curve(name) {
+                Some(curve) => provider.kx_groups.push(curve),
+                None if is_other_curve(name) => {}
+                None => return Err(unsupported("curvePreferences", name)),
+            }
+        }
+        if provider.kx_groups.is_empty() {
+            let all = options.curve_preferences.join(", ");
+            return Err(unsupported("curvePreferences", &all));
+        }
     }
     Ok(provider)
 }
@@ -168,7 +205,7 @@ fn verifier(
     auth: &ClientAuth,
     provider: &CryptoProvider,
 ) -> Result<Arc<dyn ClientCertVerifier>, OptionsError> {
-    let kind = auth.client_auth_type;
+    let kind = auth.kind();
     match kind {
         ClientAuthType::NoClientCert => Ok(Arc::new(NoClientAuth)),
         ClientAuthType::RequestClientCert | ClientAuthType::RequireAnyClientCert => {

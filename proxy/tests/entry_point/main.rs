@@ -15,3 +15,4 @@ mod refusals;
 mod stop;
 mod toy;
 mod transport;
+mod validation;

@@ -1,11 +1,13 @@
 //! The Docker engine, seen as little as we need.
 //!
 //! Owns the few questions that Tidegate asks of an engine, the plain answers,
-//! and the loop that notices changes. It only ever reads: no call changes the
-//! engine. Providers and the director use it through [`Engine`], so that tests
-//! can put a scripted engine ([`ScriptedEngine`]) in the place of a real one.
+//! and the loop that notices changes. Providers and the director use it through
+//! [`Engine`], which only ever reads, so that tests can put a scripted engine
+//! ([`ScriptedEngine`]) in the place of a real one. Only [`Configs`] changes an
+//! engine, and nothing there but configs.
 
 mod client;
+mod configs;
 mod convert;
 mod endpoint;
 mod event;
@@ -17,6 +19,9 @@ mod transport;
 pub mod watch;
 
 pub use client::{ClientSettings, DockerEngine};
+pub use configs::{
+    ConfigChanges, ConfigObject, Configs, LARGEST_CONFIG, LONGEST_CONFIG_NAME, Labels,
+};
 pub use endpoint::{Endpoint, EndpointError};
 pub use event::{ContainerAction, Event};
 pub use model::{

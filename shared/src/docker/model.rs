@@ -1,10 +1,13 @@
 //! Docker's objects as far as Tidegate looks at them.
 //!
 //! Plain values without behaviour beyond small questions; nothing here is
-//! spelled as the engine spells it. `convert` and `task` fill them.
+//! spelled as the engine spells it. `convert` and `task` fill them. What makes up a
+//! Swarm can be told to other proxies, which may be of another version.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
 
 /// A container of the engine that was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub enum ContainerState {
 }
 
 /// What a container's health check says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Health {
     /// No result yet.
     Starting,
@@ -60,7 +63,8 @@ pub enum Health {
 }
 
 /// The network a container or task is attached to, and its addresses there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NetworkAttachment {
     /// The network's id.
     pub id: String,
@@ -72,7 +76,10 @@ pub struct NetworkAttachment {
 }
 
 /// At most one address of each family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(default)]
 pub struct Address {
     /// The IPv4 address.
     pub v4: Option<Ipv4Addr>,
@@ -96,7 +103,7 @@ impl Address {
 }
 
 /// A port of a container or task, and where it is published if it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortBinding {
     /// The port inside.
     pub port: u16,
@@ -109,7 +116,9 @@ pub struct PortBinding {
 }
 
 /// What a port speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum Protocol {
     /// TCP.
     #[default]
@@ -121,7 +130,8 @@ pub enum Protocol {
 }
 
 /// A Swarm service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Service {
     /// The id.
     pub id: String,
@@ -147,7 +157,7 @@ pub struct Service {
 }
 
 /// How a service's name resolves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EndpointMode {
     /// To one virtual address.
     #[default]
@@ -157,7 +167,7 @@ pub enum EndpointMode {
 }
 
 /// How many tasks a service has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServiceMode {
     /// A fixed number.
     Replicated(u64),
@@ -174,7 +184,7 @@ impl Default for ServiceMode {
 }
 
 /// How a service's update goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UpdateState {
     /// Tasks are being replaced, forwards or back.
     Running,
@@ -185,7 +195,7 @@ pub enum UpdateState {
 }
 
 /// A published port of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The port inside.
     pub target: u16,
@@ -198,7 +208,7 @@ pub struct ServicePort {
 }
 
 /// Where a service's port is published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PublishMode {
     /// On every node, through the routing mesh.
     #[default]
@@ -208,7 +218,8 @@ pub enum PublishMode {
 }
 
 /// A Swarm task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Task {
     /// The id.
     pub id: String,
@@ -249,7 +260,7 @@ impl Task {
 }
 
 /// A task's state, desired or real.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TaskState {
     /// Not running yet.
     #[default]
@@ -263,7 +274,8 @@ pub enum TaskState {
 }
 
 /// A Swarm network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Network {
     /// The id.
     pub id: String,
@@ -276,7 +288,8 @@ pub struct Network {
 }
 
 /// A node of the Swarm.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Node {
     /// The id.
     pub id: String,
@@ -291,7 +304,7 @@ pub struct Node {
 }
 
 /// Whether a node is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NodeState {
     /// Not known yet.
     #[default]
@@ -305,7 +318,7 @@ pub enum NodeState {
 }
 
 /// Whether a node takes tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Availability {
     /// It does.
     #[default]

@@ -424,13 +424,4 @@ pub(crate) const OTHERS: &[Group] = &[
             ("services.o.loadbalancer.server.port", "42"),
         ],
     },
-    Group {
-        prefix: "tls.stores.default.defaultgeneratedcert",
-        beside: &[],
-        keys: &[
-            ("domain.main", "a.test"),
-            ("domain.sans", "b.test, c.test"),
-            ("resolver", "le"),
-        ],
-    },
 ];

@@ -18,7 +18,9 @@ pub use service::{
     Certificate, ForwardingTimeouts, HealthCheck, LoadBalancer, PassiveHealthCheck, Queue,
     ResponseForwarding, Server, ServerTemplate, ServersTransport, Service, StickyCookie, Strategy,
 };
-pub use tls::{CertificateFile, ClientAuth, ClientAuthType, Store, TlsOptions};
+pub use tls::{
+    CertificateFile, ClientAuth, ClientAuthType, GeneratedCertificate, Store, TlsOptions,
+};
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Domain;
+
 /// One entry of `tls.certificates`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -23,6 +25,20 @@ pub struct Store {
     /// What clients get whose name no certificate fits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_certificate: Option<CertificateFile>,
+    /// A resolver's certificate for that, if there is no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_generated_cert: Option<GeneratedCertificate>,
+}
+
+/// `tls.stores.NAME.defaultGeneratedCert`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GeneratedCertificate {
+    /// The resolver that gets it.
+    pub resolver: String,
+    /// Its names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
 }
 
 /// `tls.options.NAME`.
@@ -75,14 +91,26 @@ pub struct ClientAuth {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ca_files: Vec<String>,
     /// What is asked of clients.
-    pub client_auth_type: ClientAuthType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth_type: Option<ClientAuthType>,
+}
+
+impl ClientAuth {
+    /// What is asked of clients: where that is not written, a certificate if there
+    /// are authorities, as in Traefik.
+    pub fn kind(&self) -> ClientAuthType {
+        self.client_auth_type
+            .unwrap_or(match self.ca_files.is_empty() {
+                true => ClientAuthType::NoClientCert,
+                false => ClientAuthType::RequireAndVerifyClientCert,
+            })
+    }
 }
 
 /// What is asked of clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientAuthType {
     /// Nothing.
-    #[default]
     NoClientCert,
     /// A certificate, which may be missing and is not checked.
     RequestClientCert,

@@ -3,6 +3,8 @@
 //! Each check names the setting and where it was written. Values are brought
 //! into one form where there are several ways to write them.
 
+mod resolvers;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
@@ -28,6 +30,10 @@ pub(super) fn check(config: &mut StaticConfig, root: &Node, problems: &mut Vec<D
     checks.internal(config);
     checks.providers(config);
     checks.logs(config);
+    checks.resolvers(config);
+    if let Some(cluster) = &config.cluster {
+        checks.cluster(cluster, config.providers.swarm.is_some());
+    }
     if config.workers > MOST_WORKERS {
         checks.invalid("workers", format!("expected a number up to {MOST_WORKERS}"));
     }

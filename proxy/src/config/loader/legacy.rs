@@ -14,7 +14,6 @@ const V1: &[(&str, &str)] = &[
     ("acme", "certificatesResolvers.NAME.acme"),
     ("boltdb", ""),
     ("checknewversion", "global.checkNewVersion"),
-    ("cluster", ""),
     ("constraints", "providers.docker.constraints"),
     ("consul", "providers.consul"),
     ("consulcatalog", "providers.consulCatalog"),

@@ -25,6 +25,8 @@ pub(super) const ROOTS: &[&str] = &[
     "accesslog",
     "serverstransport",
     "core",
+    "certificatesresolvers",
+    "cluster",
     "workers",
 ];
 

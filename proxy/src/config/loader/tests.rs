@@ -7,6 +7,8 @@ use tidegate_shared::settings::Problem;
 use super::*;
 use crate::config::startup::RuleSyntax;
 
+mod resolvers;
+
 /// The flags of the stack that has to move over unchanged.
 const SWARM_STACK: &str = "
     --api --api.dashboard=true --api.insecure=true
@@ -86,17 +88,13 @@ fn the_swarm_stack_of_v2_starts() {
     );
     assert!(config.metrics.as_ref().unwrap().prometheus.is_some());
     assert_eq!(config.log.level, "INFO");
+    let acme = config.certificates_resolvers["le"].acme.as_ref().unwrap();
     assert_eq!(
-        warnings(&loaded),
-        [
-            "storage",
-            "email",
-            "httpchallenge.entrypoint"
-        ]
-        .map(|key| format!(
-            "flag --certificatesresolvers.le.acme.{key}: certificatesresolvers.le.acme.{key}: not supported yet"
-        ))
+        (acme.storage.as_str(), acme.email.as_str()),
+        ("/certs/acme.json", "me@example.com")
     );
+    assert_eq!(acme.http_challenge.as_ref().unwrap().entry_point, "web");
+    assert_eq!(warnings(&loaded), [""; 0]);
 }
 
 #[test]
@@ -211,8 +209,8 @@ fn mistakes_are_named_all_at_once_with_their_place() {
         ),
         (
             "--certificatesresolver.le.acme.email=x --certificatesresolvers.le.acme.emial=x",
-            "flag --certificatesresolver.le.acme.email: certificatesresolver: unknown key; did you mean \"certificatesresolvers\"?\n\
-             flag --certificatesresolvers.le.acme.emial: certificatesresolvers.le.acme.emial: unknown key; did you mean \"email\"?",
+            "flag --certificatesresolver.le.acme.email: certificatesresolver: unknown key; did you mean \"certificatesResolvers\"?\n\
+             flag --certificatesresolvers.le.acme.emial: certificatesResolvers.le.acme.emial: unknown key; did you mean \"email\"?",
         ),
         (
             "--api.insecure=perhaps --log.format=xml --ping.entrypont=x",
@@ -421,8 +419,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
 
 #[test]
 fn what_cannot_work_is_refused_by_name() {
+    refused(REFUSED);
+}
+
+fn refused(rows: &[(&str, &str, &str)]) {
     let web = "--entrypoints.web.address=:80";
-    for &(line, key, message) in REFUSED {
+    for &(line, key, message) in rows {
         let error = load(words(&format!("{web} {line}")), [], &[]).unwrap_err();
         let LoadError::Settings(problems) = error else {
             panic!("{line}: {error}")
@@ -506,6 +508,8 @@ fn every_top_level_key_of_the_model_can_come_from_the_environment() {
         metrics: Some(Default::default()),
         ping: Some(Default::default()),
         access_log: Some(Default::default()),
+        certificates_resolvers: [("le".to_owned(), Default::default())].into(),
+        cluster: Some(Default::default()),
         ..StaticConfig::default()
     });
     let mut names: Vec<_> = config

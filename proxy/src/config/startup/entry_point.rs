@@ -15,6 +15,9 @@ pub struct EntryPoint {
     pub as_default: bool,
     /// Whether other processes may listen on the same address.
     pub reuse_port: bool,
+    /// Whether users' own routers may answer an authority's challenges before we do.
+    #[serde(rename = "allowACMEByPass")]
+    pub allow_acme_by_pass: bool,
     /// Whose `X-Forwarded-*` headers are believed.
     pub forwarded_headers: ForwardedHeaders,
     /// Whose PROXY protocol header is believed; absent means that none is expected.

@@ -4,9 +4,13 @@
 //! file are read into this model; what Traefik knows and this version does not
 //! obey is absent here and is named in a warning by the reader.
 
+mod cluster;
 mod entry_point;
 mod observe;
 mod provider;
+mod resolver;
+
+pub use cluster::Cluster;
 
 pub use entry_point::{
     EncodedCharacterSwitches, EntryPoint, EntryPointHttp, EntryPointHttp2, EntryPointTls,
@@ -18,6 +22,10 @@ pub use observe::{
     LogFormat, Metrics, Ping, Prometheus, QueryParameterFields,
 };
 pub use provider::{ClientTls, DockerProvider, FileProvider, Providers, SwarmProvider};
+pub use resolver::{
+    Acme, CertificatesResolver, DnsChallenge, ExternalAccount, HttpChallenge, Propagation,
+    TlsChallenge,
+};
 
 use std::collections::BTreeMap;
 
@@ -53,6 +61,12 @@ pub struct StaticConfig {
     pub servers_transport: ServersTransport,
     /// What rules are taken to be written in.
     pub core: Core,
+    /// Where certificates come from, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates_resolvers: BTreeMap<String, CertificatesResolver>,
+    /// What proxies tell each other (Tidegate's own); absent means nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// Worker threads; 0 means one for each CPU (Tidegate's own).
     pub workers: usize,
 }

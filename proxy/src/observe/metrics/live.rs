@@ -6,7 +6,9 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
-use super::sample::{CertificateSample, LiveState, ProviderSample, ServerSample, ServiceSample};
+use super::sample::{
+    CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
+};
 use super::unix_seconds;
 
 /// One of Traefik's own metrics, shown with the other ones of services.
@@ -92,6 +94,7 @@ pub(super) fn families(
     families.extend(services(&live.services())?);
     families.extend(certificates(&live.certificates())?);
     families.extend(providers(&live.providers())?);
+    families.extend(resolvers(&live.resolvers())?);
     Ok(families)
 }
 
@@ -192,14 +195,74 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         "Whether a provider's source can't be reached and its last state is served",
         &labels,
     )?;
+    let relayed = integers(
+        "tidegate_provider_relayed",
+        "Whether a provider's source is read by another proxy, and by which",
+        &["provider", "member"],
+    )?;
     for sample in samples {
+        if let Some(member) = &sample.source {
+            let labels = [&*sample.provider, &**member];
+            relayed.with_label_values(&labels).set(1);
+        }
         let labels = [&*sample.provider];
         if let Some(at) = sample.last_success {
             success.with_label_values(&labels).set(unix_seconds(at));
         }
         stale.with_label_values(&labels).set(sample.is_stale.into());
     }
-    Ok([success.collect(), stale.collect()].concat())
+    Ok([success.collect(), stale.collect(), relayed.collect()].concat())
+}
+
+fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
+    let labels = ["resolver"];
+    let certificates = integers(
+        "tidegate_acme_certificates",
+        "Certificates of a resolver that can be served",
+        &labels,
+    )?;
+    let wanted = integers(
+        "tidegate_acme_certificates_wanted",
+        "Certificates that routers want of a resolver, by how far they are",
+        &["resolver", "status"],
+    )?;
+    let age = gauges(
+        "tidegate_acme_store_age_seconds",
+        "How long ago a resolver's store was last read",
+        &labels,
+    )?;
+    let renewal = gauges(
+        "tidegate_acme_next_renewal_seconds",
+        "When the first of a resolver's certificates is to be renewed, in Unix time",
+        &labels,
+    )?;
+    let orders = counters(
+        "tidegate_acme_orders_total",
+        "Certificates that this proxy ordered, by outcome",
+        &["resolver", "result"],
+    )?;
+    for sample in samples {
+        let labels = [&*sample.resolver];
+        let held = i64::try_from(sample.certificates).unwrap_or(i64::MAX);
+        certificates.with_label_values(&labels).set(held);
+        if let Some(at) = sample.store_age {
+            age.with_label_values(&labels).set(at.as_secs_f64());
+        }
+        if let Some(at) = sample.next_renewal {
+            renewal.with_label_values(&labels).set(unix_seconds(at));
+        }
+        for (status, count) in &sample.wanted {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            let labels = [&*sample.resolver, status];
+            wanted.with_label_values(&labels).set(count);
+        }
+        for (result, count) in &sample.orders {
+            let labels = [&*sample.resolver, result];
+            orders.with_label_values(&labels).inc_by(*count);
+        }
+    }
+    let gauges = [certificates.collect(), wanted.collect(), age.collect()];
+    Ok([gauges.concat(), renewal.collect(), orders.collect()].concat())
 }
 
 fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {

@@ -1,8 +1,9 @@
 //! Live state as it is handed in when metrics are scraped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Where live state is asked for. Called on a thread that may take its time;
 /// each method returns what is true now.
@@ -15,6 +16,8 @@ pub trait LiveState: fmt::Debug + Send + Sync {
     fn certificates(&self) -> Vec<CertificateSample>;
     /// Every provider.
     fn providers(&self) -> Vec<ProviderSample>;
+    /// Every certificate resolver.
+    fn resolvers(&self) -> Vec<ResolverSample>;
 }
 
 /// A server as it is now.
@@ -95,4 +98,23 @@ pub struct ProviderSample {
     pub last_success: Option<SystemTime>,
     /// Whether it can't reach what it reads from.
     pub is_stale: bool,
+    /// The proxy that reads in its place.
+    pub source: Option<Arc<str>>,
+}
+
+/// A certificate resolver as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolverSample {
+    /// The resolver's name.
+    pub resolver: Arc<str>,
+    /// The certificates in its store that can be served.
+    pub certificates: usize,
+    /// How many certificates routers want, by how far they are.
+    pub wanted: BTreeMap<&'static str, u64>,
+    /// How long ago its store was last read; absent before the first time.
+    pub store_age: Option<Duration>,
+    /// When the first of its wanted certificates is to be renewed.
+    pub next_renewal: Option<SystemTime>,
+    /// Orders that this proxy made, by outcome.
+    pub orders: BTreeMap<&'static str, u64>,
 }

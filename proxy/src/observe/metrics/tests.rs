@@ -282,6 +282,18 @@ impl LiveState for Fixed {
             provider: "swarm".into(),
             last_success: Some(UNIX_EPOCH + Duration::from_secs(7)),
             is_stale: true,
+            source: Some("node-1".into()),
+        }]
+    }
+
+    fn resolvers(&self) -> Vec<ResolverSample> {
+        vec![ResolverSample {
+            resolver: "le".into(),
+            certificates: 3,
+            wanted: [("valid", 2), ("failed", 1)].into(),
+            store_age: Some(Duration::from_millis(500)),
+            next_renewal: Some(UNIX_EPOCH + Duration::from_secs(11)),
+            orders: [("issued", 2)].into(),
         }]
     }
 }
@@ -309,6 +321,21 @@ fn live_state_is_read_at_each_scrape() {
             7.0,
         ),
         (r#"tidegate_provider_stale{provider="swarm"}"#, 1.0),
+        (
+            r#"tidegate_provider_relayed{member="node-1",provider="swarm"}"#,
+            1.0,
+        ),
+        (r#"tidegate_acme_certificates{resolver="le"}"#, 3.0),
+        (
+            r#"tidegate_acme_certificates_wanted{resolver="le",status="failed"}"#,
+            1.0,
+        ),
+        (r#"tidegate_acme_store_age_seconds{resolver="le"}"#, 0.5),
+        (r#"tidegate_acme_next_renewal_seconds{resolver="le"}"#, 11.0),
+        (
+            r#"tidegate_acme_orders_total{resolver="le",result="issued"}"#,
+            2.0,
+        ),
         ("traefik_config_reloads_total", 1.0),
         ("traefik_config_last_reload_success", 9.0),
         ("tidegate_worker_panics_total", 1.0),

@@ -1,10 +1,16 @@
-use rustls::client::Resumption;
-use rustls::crypto::ring::{self, Ticketer};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::crypto::ring;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
+use rustls_pki_types::ServerName;
 use tidegate_shared::any_certificate::AnyCertificate;
 
 use super::*;
+use crate::tls::tickets::{Tickets, keep_alone};
 use crate::tls::{StoreBuilder, generate_default};
+
+mod client_auth;
 
 fn store(provider: &CryptoProvider) -> Arc<CertificateStore> {
     let default = Arc::new(generate_default(provider).unwrap());
@@ -38,7 +44,16 @@ fn shake_hands(
     client: &Arc<ClientConfig>,
     server: &Arc<ServerConfig>,
 ) -> (ClientConnection, ServerConnection) {
-    let name = "a.example".try_into().unwrap();
+    try_to_shake_hands(client, server, "a.example").unwrap()
+}
+
+/// Both ends of a handshake, or what one of them has against it.
+fn try_to_shake_hands(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+    name: &'static str,
+) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+    let name = name.try_into().unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
     let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
     while client.wants_write() || server.wants_write() {
@@ -49,7 +64,7 @@ fn shake_hands(
         let mut rest = flight.as_slice();
         while !rest.is_empty() {
             server.read_tls(&mut rest).unwrap();
-            server.process_new_packets().unwrap();
+            server.process_new_packets()?;
         }
         let mut flight = Vec::new();
         while server.wants_write() {
@@ -58,11 +73,11 @@ fn shake_hands(
         let mut rest = flight.as_slice();
         while !rest.is_empty() {
             client.read_tls(&mut rest).unwrap();
-            client.process_new_packets().unwrap();
+            client.process_new_packets()?;
         }
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
-    (client, server)
+    Ok((client, server))
 }
 
 #[test]
@@ -93,7 +108,7 @@ fn names_the_key_that_cannot_be_obeyed() {
         ),
         (
             TlsOptions {
-                cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA".to_owned()],
+                cipher_suites: vec!["TLS_ECDHE_RSA_WITH_MAGIC".to_owned()],
                 ..base()
             },
             "cipherSuites",
@@ -109,7 +124,7 @@ fn names_the_key_that_cannot_be_obeyed() {
             TlsOptions {
                 client_auth: ClientAuth {
                     ca_files: Vec::new(),
-                    client_auth_type: ClientAuthType::RequireAndVerifyClientCert,
+                    client_auth_type: Some(ClientAuthType::RequireAndVerifyClientCert),
                 },
                 ..base()
             },
@@ -133,7 +148,7 @@ fn builds_what_traefik_users_write() {
         curve_preferences: vec!["CurveP256".to_owned(), "secp384r1".to_owned()],
         client_auth: ClientAuth {
             ca_files: Vec::new(),
-            client_auth_type: ClientAuthType::RequestClientCert,
+            client_auth_type: Some(ClientAuthType::RequestClientCert),
         },
         ..TlsOptions::default()
     };
@@ -205,9 +220,9 @@ fn choose(
 #[test]
 fn one_ticket_resumes_a_session_in_later_configurations() {
     let provider = Arc::new(ring::default_provider());
-    let tickets = Ticketer::new().unwrap();
+    let tickets = tickets();
     let server = || {
-        let tickets = Some(Arc::clone(&tickets));
+        let tickets = Some(tickets.of_group("default"));
         let options = TlsOptions::default();
         Arc::new(server_config(&options, &provider, store(&provider), tickets).unwrap())
     };
@@ -224,14 +239,197 @@ fn one_ticket_resumes_a_session_in_later_configurations() {
     }
 }
 
+/// Tickets with keys. Whoever would keep them is not needed for so short a time.
+fn tickets() -> Arc<Tickets> {
+    let tickets = Arc::new(Tickets::default());
+    drop(keep_alone(Arc::clone(&tickets)));
+    tickets
+}
+
+#[test]
+fn a_session_resumes_under_its_own_options_and_name_only() {
+    let provider = Arc::new(ring::default_provider());
+    let tickets = tickets();
+    let options = TlsOptions::default();
+    let server = |group: &str| {
+        let tickets = Some(tickets.of_group(group));
+        Arc::new(server_config(&options, &provider, store(&provider), tickets).unwrap())
+    };
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        // A client that keeps every session under one name, whatever it calls.
+        let sloppy = Arc::new(OneDrawer::default());
+        let mut client = client(version, &[]);
+        client.resumption = Resumption::store(Arc::clone(&sloppy) as _);
+        let client = Arc::new(client);
+        let kind = |group, name| {
+            let (client, _) = try_to_shake_hands(&client, &server(group), name).unwrap();
+            client.handshake_kind().unwrap()
+        };
+        let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
+        assert_eq!(kind("a@file", "a.example"), full);
+        assert_eq!(kind("a@file", "a.example"), resumed);
+        assert_eq!(kind("b@file", "a.example"), full, "other options");
+        assert_eq!(kind("b@file", "a.example"), resumed);
+        assert_eq!(kind("b@file", "b.example"), full, "another name");
+    }
+}
+
+/// A client's sessions, all in one place: the next connection tries the last one.
+#[derive(Debug)]
+struct OneDrawer(rustls::client::ClientSessionMemoryCache);
+
+impl Default for OneDrawer {
+    fn default() -> Self {
+        Self(rustls::client::ClientSessionMemoryCache::new(8))
+    }
+}
+
+fn drawer() -> ServerName<'static> {
+    "drawer.example".try_into().unwrap()
+}
+
+impl ClientSessionStore for OneDrawer {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: rustls::NamedGroup) {
+        self.0.set_kx_hint(drawer(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<rustls::NamedGroup> {
+        self.0.kx_hint(&drawer())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(drawer(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&drawer())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&drawer());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(drawer(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&drawer())
+    }
+}
+
 #[test]
 fn switched_off_tickets_are_not_sent() {
     let options = TlsOptions {
         disable_session_tickets: true,
         ..TlsOptions::default()
     };
-    let mut client = client(&rustls::version::TLS13, &[]);
-    client.resumption = Resumption::in_memory_sessions(8);
-    let (client, _) = shake_hands(&Arc::new(client), &Arc::new(build(&options).unwrap()));
-    assert_eq!(client.tls13_tickets_received(), 0);
+    let server = Arc::new(build(&options).unwrap());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = Arc::new(client(version, &[]));
+        for _ in 0..2 {
+            let (client, _) = shake_hands(&client, &server);
+            assert_eq!(client.tls13_tickets_received(), 0);
+            assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
+#[test]
+fn what_go_has_and_rustls_lacks_is_left_out_and_named() {
+    let options = TlsOptions {
+        min_version: "VersionTLS10".to_owned(),
+        cipher_suites: [
+            "TLS_FALLBACK_SCSV",
+            "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        // What Traefik's manual has as its example, and today's first choice.
+        curve_preferences: ["X25519MLKEM768", "CurveP521", "CurveP384"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..TlsOptions::default()
+    };
+    let said = left_out(&options).join("\n");
+    for name in ["VersionTLS10", "CBC_SHA256", "X25519MLKEM768", "CurveP521"] {
+        assert!(said.contains(name), "{name}: {said}");
+    }
+    assert_eq!(said.lines().count(), 4, "{said}");
+    let server = Arc::new(build(&options).unwrap());
+    let client = Arc::new(client(&rustls::version::TLS12, &[]));
+    let (_, server) = shake_hands(&client, &server);
+    assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), OLD_AES);
+    let group = server.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::secp384r1);
+    assert!(left_out(&TlsOptions::default()).is_empty());
+}
+
+#[test]
+fn versions_are_what_they_are_written_to_be() {
+    let (old, new) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    let rows = [
+        ("", "", [true, true]),
+        ("VersionTLS11", "", [true, true]),
+        ("VersionTLS12", "VersionTLS12", [true, false]),
+        ("VersionTLS13", "", [false, true]),
+        ("", "VersionTLS12", [true, false]),
+    ];
+    for (min, max, expected) in rows {
+        let options = TlsOptions {
+            min_version: min.to_owned(),
+            max_version: max.to_owned(),
+            ..TlsOptions::default()
+        };
+        let server = Arc::new(build(&options).unwrap());
+        let works = [old, new].map(|version| {
+            let client = Arc::new(client(version, &[]));
+            try_to_shake_hands(&client, &server, "a.example").is_ok()
+        });
+        assert_eq!(works, expected, "{min:?} {max:?}");
+    }
+}
+
+#[test]
+fn protocols_are_agreed_or_refused() {
+    let list =
+        |names: &str| -> Vec<String> { names.split_whitespace().map(str::to_owned).collect() };
+    let rows = [
+        ("h2 http/1.1", "http/1.1 h2", Some("h2")),
+        ("http/1.1", "h2 http/1.1", Some("http/1.1")),
+        ("h2", "", Some("")),
+        ("h2", "http/1.1", None),
+        ("h2 acme-tls/1", "acme-tls/1", None),
+    ];
+    for (ours, theirs, expected) in rows {
+        let options = TlsOptions {
+            alpn_protocols: list(ours),
+            ..TlsOptions::default()
+        };
+        let mut client = client(&rustls::version::TLS13, &[]);
+        client.alpn_protocols = list(theirs).into_iter().map(String::into_bytes).collect();
+        let server = Arc::new(build(&options).unwrap());
+        let outcome = try_to_shake_hands(&Arc::new(client), &server, "a.example").ok();
+        let agreed = outcome.map(|(_, server)| server.alpn_protocol().unwrap_or_default().to_vec());
+        let expected = expected.map(|name| name.as_bytes().to_vec());
+        assert_eq!(agreed, expected, "{ours:?} {theirs:?}");
+    }
+}
+
+#[test]
+fn strict_names_need_a_certificate() {
+    for is_strict in [false, true] {
+        let options = TlsOptions {
+            sni_strict: is_strict,
+            ..TlsOptions::default()
+        };
+        let server = Arc::new(build(&options).unwrap());
+        let client = Arc::new(client(&rustls::version::TLS13, &[]));
+        // No certificate fits either, and an address is no name at all.
+        for name in ["a.example", "192.0.2.1"] {
+            let outcome = try_to_shake_hands(&client, &server, name);
+            assert_eq!(outcome.is_err(), is_strict, "{name}");
+        }
+    }
 }

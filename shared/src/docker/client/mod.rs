@@ -1,5 +1,6 @@
 //! A real engine behind [`Engine`].
 
+mod configs;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! How old the last answer of an engine is, and why there is no newer one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ pub struct Freshness(Mutex<Last>);
 #[derive(Debug, Default)]
 struct Last {
     answer: Option<Instant>,
+    source: Option<Arc<str>>,
     error: Option<String>,
 }
 
@@ -25,8 +26,21 @@ impl Freshness {
     pub fn mark(&self, now: Instant) {
         *self.known() = Last {
             answer: Some(now),
+            source: None,
             error: None,
         };
+    }
+
+    /// Notes that somebody else's engine answered at `at`, and that the answer was passed on.
+    pub fn mark_from(&self, at: Instant, source: &Arc<str>) {
+        let mut known = self.known();
+        known.answer = Some(at);
+        known.source = Some(Arc::clone(source));
+    }
+
+    /// Who passed the last answer on, if it was not the engine itself.
+    pub fn source(&self) -> Option<Arc<str>> {
+        self.known().source.clone()
     }
 
     /// Notes that the engine fails, and why.

@@ -135,7 +135,10 @@ impl Watch {
                 return;
             };
             let error = chain(&error);
-            if !lost {
+            if self.settings.is_optional {
+                tracing::debug!(error, "The Docker engine fails");
+                lost = true;
+            } else if !lost {
                 tracing::warn!(
                     error,
                     "Lost the Docker engine, the last state read from it stays"
@@ -158,7 +161,7 @@ impl Watch {
         let end = async {
             self.subscribe();
             self.read_all(None).await?;
-            if std::mem::take(lost) {
+            if std::mem::take(lost) && !self.settings.is_optional {
                 tracing::info!("The Docker engine is back");
             }
             if !self.settings.follow {

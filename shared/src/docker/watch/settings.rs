@@ -21,6 +21,8 @@ pub struct Settings {
     pub subject: Subject,
     /// Whether changes are followed; otherwise one reading is all.
     pub follow: bool,
+    /// Whether it is no news that the engine can't be read: somebody else can.
+    pub is_optional: bool,
     /// From one poll of the tasks to the next.
     pub poll: Duration,
     /// Longest time between two full readings.
@@ -44,6 +46,7 @@ impl Settings {
         Self {
             subject,
             follow: true,
+            is_optional: false,
             poll: Self::POLL.min(resync),
             resync,
         }

@@ -1,5 +1,7 @@
 //! What an engine said at one time.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::{
     Container, Engine, EngineError, Network, Node, NodeState, Service, Task, UpdateState,
 };
@@ -15,7 +17,8 @@ pub enum View {
 }
 
 /// A Swarm as its manager shows it. Lists are sorted by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Swarm {
     /// All services.
     pub services: Vec<Service>,
@@ -44,6 +47,21 @@ impl Swarm {
     pub fn is_updating(&self) -> bool {
         let mut services = self.services.iter();
         services.any(|service| service.update == Some(UpdateState::Running))
+    }
+
+    /// Restores the order by id, which whoever told it may not have kept.
+    pub fn sort(&mut self) {
+        self.services.sort_by(|one, other| one.id.cmp(&other.id));
+        self.tasks.sort_by(|one, other| one.id.cmp(&other.id));
+        self.networks.sort_by(|one, other| one.id.cmp(&other.id));
+        self.nodes.sort_by(|one, other| one.id.cmp(&other.id));
+    }
+
+    /// The highest version of anything in it: the Swarm counts all changes together.
+    pub fn index(&self) -> u64 {
+        let services = self.services.iter().map(|service| service.version);
+        let tasks = self.tasks.iter().map(|task| task.version);
+        services.chain(tasks).max().unwrap_or_default()
     }
 
     /// The node of that id.
