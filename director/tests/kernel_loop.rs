@@ -294,13 +294,15 @@ async fn settings_and_roles(bench: &mut Bench) {
         bench.order(round % 2 == 1).await;
     }
     println!("30 changes of role: {:?}", start.elapsed());
+    // It listens at any time, and speaks while it serves.
+    let roles = |state: &Arc<ControlState>| state.sync.iter().map(|it| it.role).collect::<Vec<_>>();
     bench
-        .seen(|it| it.sync.len() == 1 && it.sync[0].role == SyncRole::Master)
+        .seen(|it| roles(it) == [SyncRole::Master, SyncRole::Backup])
         .await;
     for (key, value) in [
         ("sloppy_tcp", "1"),
         ("conn_reuse_mode", "3"),
-        ("sync_threshold", "1\t50"),
+        ("sync_threshold", "3\t0"),
     ] {
         let path = format!("/proc/sys/net/ipv4/vs/{key}");
         assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), value);

@@ -12,11 +12,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, HandshakeKind};
 use scenarios::pebble::{Options, Pebble};
 use scenarios::process::Proxy;
-use scenarios::{Scratch, client, eventually};
+use scenarios::{Scratch, client, eventually, ports};
+use tidegate_shared::any_certificate::AnyCertificate;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use x509_parser::parse_x509_certificate;
 
 /// From the start of the proxies to the last certificate, on a busy machine.
@@ -242,5 +248,69 @@ async fn so_it_does_with_tls_challenges() {
     for eighth in 0..8 {
         let after = Duration::from_millis(90) * eighth;
         another_one_finishes("--certificatesresolvers.le.acme.tlschallenge=true", after).await;
+    }
+}
+
+/// Makes a request on a connection of its own; how its handshake went.
+async fn visit(connector: &TlsConnector, node: &Node) -> anyhow::Result<Option<HandshakeKind>> {
+    let stream = TcpStream::connect(node.tls).await?;
+    let mut stream = connector.connect("a.example".try_into()?, stream).await?;
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(stream.get_ref().1.handshake_kind())
+}
+
+/// A client that keeps its sessions.
+fn visitor() -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_session_of_one_node_is_resumed_by_the_others() {
+    let (mut cluster, _) = Cluster::new(0);
+    let port = ports::free().unwrap();
+    let secret = cluster
+        .shared
+        .write("secret", &"s3cret-".repeat(8))
+        .unwrap();
+    let peers: Vec<_> = (0..3).map(|it| format!("{}:{port}", address(it))).collect();
+    for (number, address) in peers.iter().enumerate() {
+        let arguments = [
+            format!("--cluster.secretfile={}", secret.display()),
+            format!("--cluster.address={address}"),
+            format!("--cluster.peers={}", peers.join(",")),
+            format!("--cluster.name=node{number}"),
+        ];
+        cluster.add(&[], &arguments.each_ref().map(String::as_str));
+    }
+    let resumes = async |from: &Node, to: &Node| {
+        let visitor = visitor();
+        visit(&visitor, from).await.unwrap();
+        visit(&visitor, to).await.unwrap() == Some(HandshakeKind::Resumed)
+    };
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        let (from, to) = (&cluster.nodes[from], &cluster.nodes[to]);
+        let met = eventually(ISSUE, async || resumes(from, to).await).await;
+        met.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
+    }
+    let visitor = visitor();
+    for visits in 0..60 {
+        let kind = visit(&visitor, &cluster.nodes[visits % 3]).await.unwrap();
+        let is_resumed = kind == Some(HandshakeKind::Resumed);
+        assert_eq!(
+            is_resumed,
+            visits > 0,
+            "{visits}: {kind:?}\n{}",
+            cluster.logs()
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use director_lab::director::PROGRAM;
+use director_lab::director::{PROGRAM, tell};
 use director_lab::{Figures, Lab, Make, Namespace, Pace, Process, VIP, kernel, within};
 
 use crate::talks::{Asks, By, Named, Talks, gap, names};
@@ -63,12 +63,11 @@ impl Dual {
         }
         lab.flags = "--vip fd00:77::100/64 --port 443/udp \
                      --node fd00:77::11 --node fd00:77::12 --node fd00:77::13";
-        for number in [0, 1] {
-            plug(&lab.directors[number], [1, 2][number]);
-            lab.start(number).unwrap();
-        }
+        plug(&lab.directors[0], 1);
+        plug(&lab.directors[1], 2);
+        lab.start(0).unwrap();
         lab.settle(0).unwrap();
-        let dual = Self {
+        let mut dual = Self {
             lab,
             _receiving: receiving,
             _named: named,
@@ -76,6 +75,14 @@ impl Dual {
         let is_up = || (dual.table(0).len() == 3 && dual.holder() == Some(0)).then_some(());
         let up = within(LONG * 3, "IPv6 served by the first director", is_up);
         up.unwrap_or_else(|error| panic!("{error}\n{}", dual.lab.logs()));
+        // Link-local addresses are ready when they are: the second one might be first.
+        dual.lab.start(1).unwrap();
+        let stands_by = || {
+            let status = tell(&dual.lab.directors[1], "status --json").unwrap_or_default();
+            (status.matches("\"state\":\"backup\"").count() >= 2).then_some(())
+        };
+        let ready = within(LONG * 3, "the second director as a backup", stands_by);
+        ready.unwrap_or_else(|error| panic!("{error}\n{}", dual.lab.logs()));
         dual
     }
 
