@@ -15,7 +15,7 @@ use crate::model::{Table, VirtualAddress, VirtualServer};
 use crate::view::ActualServer;
 
 /// In how many pieces the table is glanced at.
-pub(super) const PIECES: usize = 16;
+pub(super) const PIECES: usize = 8;
 
 impl<K: Kernel> Reconciler<K> {
     /// The virtual servers that are not as desired, as far as can be told with

@@ -32,8 +32,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// within 0.8 s. Where changes are seen at a glance, that is what takes so long;
 /// what a glance does not show is then read within 10 s.
 const SMALL: usize = 512;
-const PART_TICK: Duration = Duration::from_millis(50);
-const SLOW_PARTS: usize = 200;
+const PART_TICK: Duration = Duration::from_millis(100);
+const SLOW_PARTS: usize = 100;
 
 /// How long to wait after an error that stops everything, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
