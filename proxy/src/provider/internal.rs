@@ -22,7 +22,7 @@ pub const NAME: &str = "internal";
 pub const ENTRY_POINT: &str = "traefik";
 
 /// What the paths of challenges begin with (RFC 8555 §8.3).
-const CHALLENGES: &str = "/.well-known/acme-challenge/";
+pub const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// Everything that `config` implies.
 pub fn update(config: &StaticConfig) -> Update {

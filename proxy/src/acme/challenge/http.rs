@@ -7,9 +7,7 @@ use ::http::{Method, StatusCode};
 
 use super::{Board, ChallengeKind};
 use crate::http::{Body, HttpService, Request, Response, ResponseFuture, respond};
-
-/// What the paths begin with.
-pub(super) const PREFIX: &str = "/.well-known/acme-challenge/";
+use crate::provider::internal::CHALLENGES;
 
 /// Longer tokens are nobody's: authorities use 43 characters, and RFC 8555 asks for 22.
 const LONGEST_TOKEN: usize = 256;
@@ -54,7 +52,7 @@ impl HttpService for ChallengeService {
 
 /// The token in a path. Traefik allows a slash behind it.
 fn token(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix(PREFIX)?;
+    let rest = path.strip_prefix(CHALLENGES)?;
     let token = rest.strip_suffix('/').unwrap_or(rest);
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_token = (1..=LONGEST_TOKEN).contains(&token.len()) && token.bytes().all(is_base64url);
@@ -100,22 +98,22 @@ mod tests {
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
         let whole = format!("{token}.print");
         for (method, path, status, body) in [
-            ("GET", format!("{PREFIX}{token}"), 200, whole.as_str()),
-            ("GET", format!("{PREFIX}{token}/"), 200, &whole),
-            ("GET", format!("{PREFIX}{token}?a=b"), 200, &whole),
-            ("HEAD", format!("{PREFIX}{token}"), 200, ""),
+            ("GET", format!("{CHALLENGES}{token}"), 200, whole.as_str()),
+            ("GET", format!("{CHALLENGES}{token}/"), 200, &whole),
+            ("GET", format!("{CHALLENGES}{token}?a=b"), 200, &whole),
+            ("HEAD", format!("{CHALLENGES}{token}"), 200, ""),
             (
                 "POST",
-                format!("{PREFIX}{token}"),
+                format!("{CHALLENGES}{token}"),
                 405,
                 "Method Not Allowed",
             ),
-            ("GET", format!("{PREFIX}{token}x"), 404, ""),
-            ("GET", format!("{PREFIX}{token}/x"), 404, ""),
-            ("GET", format!("{PREFIX}{token}.print"), 404, ""),
-            ("GET", format!("{PREFIX}a%2F..%2F{token}"), 404, ""),
-            ("GET", PREFIX.to_owned(), 404, ""),
-            ("GET", format!("{PREFIX}{}", "a".repeat(300)), 404, ""),
+            ("GET", format!("{CHALLENGES}{token}x"), 404, ""),
+            ("GET", format!("{CHALLENGES}{token}/x"), 404, ""),
+            ("GET", format!("{CHALLENGES}{token}.print"), 404, ""),
+            ("GET", format!("{CHALLENGES}a%2F..%2F{token}"), 404, ""),
+            ("GET", CHALLENGES.to_owned(), 404, ""),
+            ("GET", format!("{CHALLENGES}{}", "a".repeat(300)), 404, ""),
             ("GET", format!("/other/{token}"), 404, ""),
         ] {
             let response = service.call(testing::request(method, &path)).await;
