@@ -92,8 +92,9 @@ pub struct ActualServer {
     pub scheduling: Scheduling,
     /// What went through it.
     pub counters: Counters,
-    /// What is behind it.
-    pub real_servers: Vec<RealEntry>,
+    /// What is behind it. Shared with the readings before it that found the same:
+    /// a large table is read by parts, and whole ones are passed on and shown.
+    pub real_servers: Arc<[RealEntry]>,
 }
 
 /// What the loop has done.

@@ -100,8 +100,8 @@ struct Bench {
     asks: mpsc::Sender<Ask>,
     state: watch::Receiver<Arc<ControlState>>,
     journal: Journal,
+    registered: watch::Sender<Arc<Table>>,
     // Held, so that the loop goes on.
-    _registered: watch::Sender<Arc<Table>>,
     _network: watch::Sender<Arc<Snapshot>>,
     _trigger: Trigger,
 }
@@ -147,7 +147,7 @@ impl Bench {
             asks,
             state,
             journal,
-            _registered: registered,
+            registered,
             _network: network,
             _trigger: trigger,
         }
@@ -384,5 +384,27 @@ async fn a_large_table_in_a_real_kernel() {
     let start = Instant::now();
     let _all = reconciler.kernel().virtual_servers().await.unwrap();
     println!("{size}: the list of virtual servers: {:?}", start.elapsed());
+    let longest = idle_pass(table).await;
+    println!("{size}: an idle pass with all that the loop does besides: {longest:?} at most");
     ipvsadm("-C");
+}
+
+/// The loop with this table registered by the API: what its passes take while
+/// nothing happens, as far as it says so.
+async fn idle_pass(table: Table) -> Duration {
+    let count = table.len();
+    let mut bench = Bench::start();
+    bench.registered.send_replace(Arc::new(table));
+    bench.order(true).await;
+    bench.seen(|it| it.actual.len() >= count).await;
+    let before = bench.state.borrow().counts.passes;
+    bench.seen(|it| it.counts.passes >= before + 10).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        bench.state.changed().await.unwrap();
+        longest = longest.max(bench.state.borrow().took);
+    }
+    assert_eq!(bench.state.borrow().trouble, None);
+    bench.ask(view::Command::Teardown).await.unwrap();
+    longest
 }

@@ -18,7 +18,7 @@ const CROWD: u64 = 64;
 
 /// The connections behind these virtual servers, half-open ones too.
 fn connections(seen: &BTreeMap<VirtualAddress, ActualServer>) -> u64 {
-    let real_servers = seen.values().flat_map(|it| &it.real_servers);
+    let real_servers = seen.values().flat_map(|it| &*it.real_servers);
     let loads = real_servers.map(|it| u64::from(it.load.active) + u64::from(it.load.inactive));
     loads.sum()
 }

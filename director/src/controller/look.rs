@@ -8,9 +8,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::Reconciler;
-use crate::ipvs::{Glance, IpvsError, Kernel};
+use crate::ipvs::{Glance, IpvsError, Kernel, RealEntry};
 use crate::model::{Table, VirtualAddress, VirtualServer};
 use crate::view::ActualServer;
 
@@ -19,8 +20,9 @@ pub(super) const PIECES: usize = 8;
 
 impl<K: Kernel> Reconciler<K> {
     /// The virtual servers that are not as desired, as far as can be told with
-    /// reading the real servers of `limit` of them. What was read is in
-    /// [`Reconciler::seen`].
+    /// reading the real servers of `limit` of them; those of the others are taken
+    /// to be as desired still. For a table that [`Reconciler::reconcile`] has
+    /// settled. What was read is in [`Reconciler::seen`].
     pub async fn look(
         &mut self,
         desired: &Table,
@@ -34,15 +36,17 @@ impl<K: Kernel> Reconciler<K> {
             false => None,
         };
         part.extend(self.suspects(glance.as_ref()));
-        self.seen = self.read(desired, Some(&part)).await?;
+        let read = self.read(desired, Some(&part)).await?;
+        let before = std::mem::replace(&mut self.seen, read);
         let mut wrong: BTreeSet<_> = desired
             .keys()
             .filter(|address| !self.seen.contains_key(*address))
             .copied()
             .collect();
         let differing = self.seen.iter().filter(|(address, seen)| {
+            let before = before.get(*address);
             let wanted = desired.get(*address);
-            wanted.is_none_or(|wanted| !is_as(wanted, seen))
+            wanted.is_none_or(|wanted| !is_as(wanted, seen, before))
         });
         wrong.extend(differing.map(|(address, _)| *address));
         self.verify(&part, &wrong, glance.as_ref());
@@ -106,11 +110,13 @@ impl<K: Kernel> Reconciler<K> {
     }
 }
 
-fn is_as(wanted: &VirtualServer, seen: &ActualServer) -> bool {
-    let is_wanted = |real: &crate::ipvs::RealEntry| {
+/// Real servers that were not read again are as they were: that was settled.
+fn is_as(wanted: &VirtualServer, seen: &ActualServer, before: Option<&ActualServer>) -> bool {
+    let is_wanted = |real: &RealEntry| {
         wanted.real_servers.get(&real.address) == Some(&real.server)
     };
+    let is_old = before.is_some_and(|it| Arc::ptr_eq(&it.real_servers, &seen.real_servers));
     wanted.scheduling == seen.scheduling
         && wanted.real_servers.len() == seen.real_servers.len()
-        && seen.real_servers.iter().all(is_wanted)
+        && (is_old || seen.real_servers.iter().all(is_wanted))
 }

@@ -129,8 +129,8 @@ impl<K: Kernel> Reconciler<K> {
             let known = only.filter(|only| !only.contains(&address));
             let known = known.and_then(|_| self.seen.get(&address));
             let real_servers = match known {
-                Some(seen) => seen.real_servers.clone(),
-                None => self.kernel.real_servers(address).await?,
+                Some(seen) => Arc::clone(&seen.real_servers),
+                None => self.kernel.real_servers(address).await?.into(),
             };
             let server = ActualServer {
                 scheduling: entry.scheduling,

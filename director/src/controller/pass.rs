@@ -257,7 +257,7 @@ impl<K: Kernel> Control<K> {
     fn busy(&self) -> BTreeSet<IpAddr> {
         let seen = self.reconciler.seen().iter();
         let shown = seen.filter(|(address, _)| address.ip().is_some());
-        let reals = shown.flat_map(|(_, server)| &server.real_servers);
+        let reals = shown.flat_map(|(_, server)| &*server.real_servers);
         let busy = reals.filter(|real| real.load.active > 0);
         busy.map(|real| real.address.ip()).collect()
     }
@@ -340,7 +340,7 @@ impl<K: Kernel> Control<K> {
         let leads = |node: &IpAddr, mark| {
             let address = VirtualAddress::FirewallMark(Family::of(*node), mark);
             let server = seen.get(&address);
-            server.is_some_and(|it| match it.real_servers.as_slice() {
+            server.is_some_and(|it| match &*it.real_servers {
                 [only] => only.address.ip() == *node && only.server.weight > 0,
                 _ => false,
             })

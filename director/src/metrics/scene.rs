@@ -170,7 +170,7 @@ fn actual() -> ActualServer {
     ActualServer {
         scheduling: Scheduling::by(KernelName::new("wlc").unwrap()),
         counters: counters(1000),
-        real_servers: vec![entry(12, 3), entry(11, 40)],
+        real_servers: [entry(12, 3), entry(11, 40)].into(),
     }
 }
 
@@ -292,7 +292,7 @@ fn a_page_stays_small_whatever_the_table_is() {
     scene.control.send_modify(|control| {
         let server = Arc::make_mut(control).actual.values_mut().next().unwrap();
         let entry = server.real_servers[0].clone();
-        server.real_servers = vec![entry; 10_001];
+        server.real_servers = vec![entry; 10_001].into();
     });
     let page = super::render(&scene.observed, Instant::now(), "");
     assert!(page.contains("tidegate_director_real_servers 10001\n"));

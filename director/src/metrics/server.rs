@@ -162,7 +162,7 @@ fn reals(
     read: impl Fn(&RealEntry) -> u64,
 ) {
     for (name, server) in servers {
-        for entry in &server.real_servers {
+        for entry in &*server.real_servers {
             let real = entry.address.to_string();
             let labels = [("virtual_server", name.as_str()), ("real_server", &real)];
             family.sample(&labels, read(entry));

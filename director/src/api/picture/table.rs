@@ -156,7 +156,7 @@ fn places_behind(
         let place = places.entry(*real).or_insert_with(|| empty(*real));
         place.desired_weight = Some(server.weight);
     }
-    for entry in present.iter().flat_map(|it| &it.real_servers) {
+    for entry in present.iter().flat_map(|it| &*it.real_servers) {
         let real = entry.address;
         let place = places.entry(real).or_insert_with(|| empty(real));
         place.actual_weight = Some(entry.server.weight);
