@@ -30,10 +30,10 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// A table of more virtual and real servers is looked at in parts, all of it
 /// within 0.8 s. Where changes are seen at a glance, that is what takes so long;
-/// what a glance does not show is then read within 10 s.
+/// what a glance does not show is then read within 25 s.
 const SMALL: usize = 512;
-const PART_TICK: Duration = Duration::from_millis(100);
-const SLOW_PARTS: usize = 100;
+const PART_TICK: Duration = Duration::from_millis(50);
+const SLOW_PARTS: usize = 500;
 
 /// How long to wait after an error that stops everything, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -175,7 +175,11 @@ impl<K: Kernel> Control<K> {
         self.abandon(now);
         let new = self.work_out(&adopted, now);
         self.adopted = Some(adopted);
-        let is_new = new.table != *self.table;
+        let is_new = new.table != self.table;
+        if !is_new {
+            // The very same next time, which is quick to see.
+            self.table = Arc::clone(&new.table);
+        }
         self.raise(&new);
         if !is_new && self.is_settled && now < self.due {
             self.desired = new;
@@ -183,17 +187,15 @@ impl<K: Kernel> Control<K> {
         }
         let mut only = None;
         if self.is_settled {
-            let mut wrong = differing(&self.table, &new.table);
-            if !is_new {
-                let (part, _) = self.part();
-                wrong = self.reconciler.look(&self.table, part).await?;
-            }
-            only = Some(wrong);
+            only = Some(match is_new {
+                true => differing(&self.table, &new.table),
+                false => self.reconciler.look(&self.table, self.part().0).await?,
+            });
         }
         self.desired = new;
         let is_drift = self.is_settled && !is_new;
         if is_new {
-            self.table = Arc::new(self.desired.table.clone());
+            self.table = Arc::clone(&self.desired.table);
         }
         if only.as_ref().is_none_or(|wrong| !wrong.is_empty()) {
             self.change(only, is_drift).await?;

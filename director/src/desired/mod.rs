@@ -15,6 +15,7 @@ pub use marks::{MARKS, adopted as adopted_marks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Port, Settings, Vip};
@@ -99,7 +100,7 @@ pub struct Inputs<'a> {
     /// Nodes that the operator drains.
     pub drained: &'a BTreeSet<IpAddr>,
     /// Virtual servers by order of the API; they win over configured ones.
-    pub registered: &'a Table,
+    pub registered: &'a Arc<Table>,
     /// What the kernel held when the director started.
     pub adopted: &'a Table,
     /// Nodes that have connections in the kernel.
@@ -111,16 +112,45 @@ pub struct Inputs<'a> {
 }
 
 /// What is desired, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Desired {
-    /// The whole table, private virtual servers too.
-    pub table: Table,
+    /// The whole table, private virtual servers too: the same one as before, when
+    /// it was made of the same.
+    pub table: Arc<Table>,
     /// Where each node stands.
     pub standing: BTreeMap<IpAddr, Standing>,
     /// The mark of each node.
     pub marks: Marks,
     /// Why nodes are kept that the checks alone would take out, in words.
     pub alarm: Option<String>,
+    /// What the table was made of besides. Nothing, if it was not made here.
+    grounds: Option<Grounds>,
+}
+
+/// What a table is made of besides the nodes and their marks, as far as it
+/// changes while the director runs.
+#[derive(Clone, Debug)]
+struct Grounds {
+    registered: Arc<Table>,
+    drained: BTreeSet<IpAddr>,
+    serving: Duty,
+}
+
+impl Grounds {
+    fn of(inputs: &Inputs<'_>) -> Self {
+        Self {
+            registered: Arc::clone(inputs.registered),
+            drained: inputs.drained.clone(),
+            serving: inputs.serving,
+        }
+    }
+
+    /// Whoever registers makes a new table, so its place tells it.
+    fn are_those_of(&self, inputs: &Inputs<'_>) -> bool {
+        Arc::ptr_eq(&self.registered, inputs.registered)
+            && self.drained == *inputs.drained
+            && self.serving == inputs.serving
+    }
 }
 
 impl Desired {
@@ -128,29 +158,44 @@ impl Desired {
     /// marks of a table that another left.
     pub fn adopt(settings: &Settings, table: &Table) -> Self {
         Self {
-            table: Table::new(),
             standing: standing::adopted(settings, table),
             marks: adopted_marks(table),
-            alarm: None,
+            ..Self::default()
         }
     }
 }
 
-/// What is desired now. `last` is what was desired before: for nodes of which
-/// nothing is known, and for when all look dead.
+/// What is desired now. `last` is what was desired before, with the same settings
+/// and the same table at the start: for nodes of which nothing is known, and for
+/// when all look dead.
 pub fn desire(inputs: &Inputs<'_>, last: &Desired) -> Desired {
     let (standing, alarm) = standing::judge(inputs, &last.standing);
     let marks = marks::allot(inputs, &last.marks);
-    let mut table = virtual_servers(inputs, &standing);
-    table.extend(register(inputs));
-    let private = marks.iter();
-    table.extend(private.map(|(node, mark)| private_server(inputs.settings, *node, *mark)));
+    let grounds = last.grounds.as_ref();
+    let grounds = grounds.filter(|it| it.are_those_of(inputs));
+    let is_as_before = standing == last.standing && marks == last.marks;
+    let (table, grounds) = match grounds.filter(|_| is_as_before) {
+        Some(grounds) => (Arc::clone(&last.table), grounds.clone()),
+        None => (
+            Arc::new(table(inputs, &standing, &marks)),
+            Grounds::of(inputs),
+        ),
+    };
     Desired {
         table,
         standing,
         marks,
         alarm,
+        grounds: Some(grounds),
     }
+}
+
+fn table(inputs: &Inputs<'_>, standing: &BTreeMap<IpAddr, Standing>, marks: &Marks) -> Table {
+    let mut table = virtual_servers(inputs, standing);
+    table.extend(register(inputs));
+    let private = marks.iter();
+    table.extend(private.map(|(node, mark)| private_server(inputs.settings, *node, *mark)));
+    table
 }
 
 /// Has every source that is used answered once? An empty roster is the one from

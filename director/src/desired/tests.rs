@@ -29,7 +29,7 @@ struct Case {
     roster: Roster,
     health: Health,
     drained: BTreeSet<IpAddr>,
-    registered: Table,
+    registered: Arc<Table>,
     adopted: Table,
     busy: BTreeSet<IpAddr>,
     serving: Duty,
@@ -51,7 +51,7 @@ impl Case {
             },
             health: Health::default(),
             drained: BTreeSet::new(),
-            registered: Table::new(),
+            registered: Arc::default(),
             adopted: Table::new(),
             busy: BTreeSet::new(),
             serving: Duty::new(&settings(flags), Serving::Yes),
@@ -387,7 +387,7 @@ fn what_is_registered_wins_and_follows_the_election_on_virtual_addresses() {
         real_servers: BTreeMap::from([(SocketAddr::new(ip(5), 81), real)]),
         ..VirtualServer::new(Scheduling::by(KernelName::new("wrr").unwrap()))
     };
-    case.registered = Table::from([(web(), server.clone()), (elsewhere, server.clone())]);
+    case.registered = Table::from([(web(), server.clone()), (elsewhere, server.clone())]).into();
     assert_eq!(case.weights(), [(5, 3)]);
     assert_eq!(case.last.table[&elsewhere], server);
     case.drained.insert(ip(5));
@@ -403,4 +403,31 @@ fn without_checks_every_node_is_good_and_needs_no_mark() {
     case.node(ip(1), Verdict::Unknown);
     assert_eq!(case.weights(), [(1, 100)]);
     assert!(case.last.marks.is_empty());
+}
+
+#[test]
+fn a_table_is_made_again_only_when_something_is_new() {
+    let mut case = Case::new(USUAL);
+    case.node(ip(1), Verdict::Up);
+    let elsewhere = VirtualAddress::socket(Protocol::Tcp, "10.0.0.77:80".parse().unwrap());
+    let real = RealServer::new(crate::model::Forwarding::Masquerade, 3);
+    let server = VirtualServer {
+        real_servers: BTreeMap::from([(SocketAddr::new(ip(5), 81), real)]),
+        ..VirtualServer::new(Scheduling::by(KernelName::new("wrr").unwrap()))
+    };
+    case.registered = Table::from([(elsewhere, server)]).into();
+    type Step = (&'static str, fn(&mut Case));
+    let changes: [Step; 5] = [
+        ("a node", |it| it.node(ip(2), Verdict::Up)),
+        ("its death", |it| it.judge(ip(2), Verdict::Dead)),
+        ("a drain", |it| assert!(it.drained.insert(ip(5)))),
+        ("another registration", |it| it.registered = Arc::default()),
+        ("an order", |it| it.serves(Serving::No)),
+    ];
+    for (what, change) in changes {
+        let before = case.next().table;
+        assert!(Arc::ptr_eq(&case.next().table, &before), "before {what}");
+        change(&mut case);
+        assert_ne!(case.next().table, before, "{what}");
+    }
 }
