@@ -73,7 +73,7 @@ impl Pebble {
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start(options: &Options) -> anyhow::Result<Self> {
-        let host = options.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let host = options.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let free = || ports::free().map(|port| SocketAddr::new(host, port));
         let (dns, dns_management) = (free()?, free()?);
         let names = dns_server(dns, dns_management)?;

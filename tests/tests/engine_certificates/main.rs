@@ -8,6 +8,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test: what goes wrong fails it"
 )]
 
@@ -63,12 +64,12 @@ fn etcd_keeps_them(stage: &Stage) {
 /// And a node that stops being a manager goes on by what the others tell it.
 fn the_swarm_keeps_them(stage: &Stage) {
     stage.raise(&Front::shipped("cluster.yml"), &[EVERYWHERE]);
-    let mut site = stage.site("swarm", NAMES);
+    let site = stage.site("swarm", NAMES);
     stage.all_are_served(&site);
 
     stage.demote(3);
     stage.restart_proxy(3);
     stage.still_serves(3, &site);
-    let last = stage.one_more(&mut site, 3);
+    let last = stage.one_more(&site, 3);
     stage.all_are_served(&last);
 }

@@ -49,9 +49,9 @@ pub(crate) struct Site {
     scene: String,
     /// In the order of their routers.
     names: Vec<String>,
-    /// How many of them have been ordered before.
+    /// How many of them have certificates already.
     known: usize,
-    /// What the authority had been asked for before that.
+    /// The authority's orders before it was asked for the others.
     orders: usize,
 }
 
@@ -191,8 +191,8 @@ impl Stage {
         site
     }
 
-    /// Gives the site one more name, which leads to `node`.
-    pub(crate) fn one_more(&self, site: &mut Site, node: u8) -> Site {
+    /// The site with one more name, which leads to `node`.
+    pub(crate) fn one_more(&self, site: &Site, node: u8) -> Site {
         let mut more = Site {
             scene: site.scene.clone(),
             names: site.names.clone(),
