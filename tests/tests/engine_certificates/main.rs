@@ -18,9 +18,6 @@ use scenarios::Scratch;
 
 use stage::{Front, Stage, etcd};
 
-/// Names of a scene: two for each node.
-const NAMES: u8 = 6;
-
 /// What lets proxies stand on workers, too.
 const EVERYWHERE: (&str, &str) = ("PROXY_NODES", "node.platform.os == linux");
 
@@ -38,8 +35,8 @@ fn three_nodes_order_each_certificate_once() {
 fn a_mount_is_enough(stage: &Stage, scene: &str, front: &Front) {
     let shared = Scratch::new().unwrap();
     let certs = shared.path().to_str().unwrap();
-    stage.raise(front, &[("CERTS", certs)]);
-    stage.all_are_served(&stage.site(scene, NAMES));
+    stage.raise(&[front], &[("CERTS", certs)]);
+    stage.all_are_served(&stage.site(scene, &["le"]));
     stage.clear();
 }
 
@@ -53,18 +50,34 @@ fn by_tls_challenges(stage: &Stage) -> Front {
     stage.front("tls.yml", &changed).unwrap()
 }
 
+/// The shipped file, and a second resolver with the other challenge in the same store.
+fn cluster(stage: &Stage) -> [Front; 2] {
+    let prefix = "      TIDEGATE_CERTIFICATESRESOLVERS_ALPN_ACME_";
+    let settings = [
+        ("EMAIL", "${ACME_EMAIL}"),
+        ("CASERVER", "${ACME_SERVER}"),
+        ("STORAGE", "${STORAGE:-swarm:}"),
+        ("TLSCHALLENGE", "true"),
+    ];
+    let settings = settings.map(|(name, value)| format!("{prefix}{name}: \"{value}\"\n"));
+    let head = "version: \"3.7\"\nservices:\n  proxy:\n    environment:\n";
+    let text = format!("{head}{}", settings.concat());
+    let second = stage.front("alpn.yml", &text).unwrap();
+    [Front::shipped("cluster.yml"), second]
+}
+
 fn etcd_keeps_them(stage: &Stage) {
     let (_running, location) = etcd(&stage.lab).unwrap();
     let storage = ("STORAGE", &*location);
-    stage.raise(&Front::shipped("cluster.yml"), &[storage, EVERYWHERE]);
-    stage.all_are_served(&stage.site("etcd", NAMES));
+    stage.raise(&cluster(stage).each_ref(), &[storage, EVERYWHERE]);
+    stage.all_are_served(&stage.site("etcd", &["le", "alpn"]));
     stage.clear();
 }
 
 /// And a node that stops being a manager goes on by what the others tell it.
 fn the_swarm_keeps_them(stage: &Stage) {
-    stage.raise(&Front::shipped("cluster.yml"), &[EVERYWHERE]);
-    let site = stage.site("swarm", NAMES);
+    stage.raise(&cluster(stage).each_ref(), &[EVERYWHERE]);
+    let site = stage.site("swarm", &["le", "alpn"]);
     stage.all_are_served(&site);
 
     stage.demote(3);

@@ -25,6 +25,9 @@ const PACE: Duration = Duration::from_millis(50);
 /// Where the authority is, and etcd.
 const OUTSIDE: Place = Place::Guest(1);
 
+/// Names for each resolver: two for each node.
+const NAMES: usize = 6;
+
 /// The nodes, all of them managers in the beginning.
 const NODES: u8 = 3;
 
@@ -49,6 +52,8 @@ pub(crate) struct Site {
     scene: String,
     /// In the order of their routers.
     names: Vec<String>,
+    /// Each has six in a row.
+    resolvers: &'static [&'static str],
     /// How many of them have certificates already.
     known: usize,
     /// The authority's orders before it was asked for the others.
@@ -142,7 +147,7 @@ impl Stage {
     }
 
     /// Deploys the front and waits until each node has a proxy.
-    pub(crate) fn raise(&self, front: &Front, variables: &[(&str, &str)]) {
+    pub(crate) fn raise(&self, front: &[&Front], variables: &[(&str, &str)]) {
         let directory = self.pebble.directory();
         let mut all = vec![
             ("ACME_EMAIL", "me@example.com"),
@@ -151,7 +156,8 @@ impl Stage {
         all.extend(variables);
         let base = repository_file("deploy/dockerlab/proxy.yml");
         let trust = self.scratch.path().join("trust.yml");
-        let files = [&*base, &*front.0, &*trust];
+        let mut files = vec![&*base, &*trust];
+        files.extend(front.iter().map(|file| &*file.0));
         self.lab.deploy_all("proxy", &files, &all).unwrap();
         (1..=NODES).for_each(|node| self.wait_for_proxy(node));
     }
@@ -174,13 +180,14 @@ impl Stage {
         eventually_blocking(SOON, || (1..=NODES).all(is_empty)).unwrap();
     }
 
-    /// Deploys DockerLab's site with routers for so many names, which lead to the nodes by
-    /// turns.
-    pub(crate) fn site(&self, scene: &str, count: u8) -> Site {
-        let names = (0..count).map(|it| format!("n{it}.{scene}.test"));
+    /// Deploys DockerLab's site with routers for six names of each resolver, which lead to
+    /// the nodes by turns.
+    pub(crate) fn site(&self, scene: &str, resolvers: &'static [&'static str]) -> Site {
+        let names = (0..NAMES * resolvers.len()).map(|it| format!("n{it}.{scene}.test"));
         let site = Site {
             scene: scene.to_owned(),
             names: names.collect(),
+            resolvers,
             known: 0,
             orders: self.pebble.orders(),
         };
@@ -196,6 +203,7 @@ impl Stage {
         let mut more = Site {
             scene: site.scene.clone(),
             names: site.names.clone(),
+            resolvers: site.resolvers,
             known: site.names.len(),
             orders: self.pebble.orders(),
         };
@@ -214,7 +222,7 @@ impl Stage {
     fn deploy(&self, site: &Site) {
         let shipped = repository_file("deploy/dockerlab/site.yml");
         let file = format!("{}.yml", site.scene);
-        let routers = self.scratch.write(&file, &routers(&site.names)).unwrap();
+        let routers = self.scratch.write(&file, &routers(site)).unwrap();
         let host = ("SITE_HOST", &*site.names[0]);
         let files = [&*shipped, &*routers];
         self.lab.deploy_all("site", &files, &[host]).unwrap();
@@ -311,15 +319,19 @@ impl Stage {
 }
 
 /// More routers for DockerLab's site; the first name has one there.
-fn routers(names: &[String]) -> String {
-    let mut labels = "        - traefik.http.routers.site-tls.tls.certresolver=le\n".to_owned();
-    for (number, name) in names.iter().enumerate().skip(1) {
-        for rest in [
-            format!("rule=Host(`{name}`)"),
-            "entrypoints=https".to_owned(),
-            "tls.certresolver=le".to_owned(),
-        ] {
-            labels += &format!("        - traefik.http.routers.r{number}.{rest}\n");
+fn routers(site: &Site) -> String {
+    let mut labels = String::new();
+    let mut label = |router: &str, rest: &str| {
+        labels += &format!("        - traefik.http.routers.{router}.{rest}\n");
+    };
+    let resolvers = site.resolvers.iter().flat_map(|it| [*it; NAMES]).cycle();
+    for (number, (name, resolver)) in site.names.iter().zip(resolvers).enumerate() {
+        let own = format!("r{number}");
+        let router = if number == 0 { "site-tls" } else { &own };
+        label(router, &format!("tls.certresolver={resolver}"));
+        if number > 0 {
+            label(router, &format!("rule=Host(`{name}`)"));
+            label(router, "entrypoints=https");
         }
     }
     format!("version: \"3.7\"\nservices:\n  web:\n    deploy:\n      labels:\n{labels}")
