@@ -23,6 +23,8 @@ pub enum Place {
     Node(u8),
     /// Where the clients are: on the switch, outside the Swarm.
     Client,
+    /// Another place outside the Swarm, once [`Lab::plug`] has made it.
+    Guest(u8),
 }
 
 impl Place {
@@ -32,6 +34,7 @@ impl Place {
         let last = match self {
             Self::Node(number) => 10 + number,
             Self::Client => 9,
+            Self::Guest(number) => 100 + number,
         };
         Ipv4Addr::new(198, 18, 7, last).into()
     }
@@ -42,6 +45,7 @@ impl fmt::Display for Place {
         match self {
             Self::Node(number) => write!(formatter, "{number}"),
             Self::Client => formatter.write_str("client"),
+            Self::Guest(number) => write!(formatter, "guest{number}"),
         }
     }
 }
@@ -184,12 +188,36 @@ impl Lab {
         file: &Path,
         variables: &[(&str, &str)],
     ) -> anyhow::Result<()> {
+        self.deploy_all(stack, &[file], variables)
+    }
+
+    /// The same with several files, the later over the earlier.
+    ///
+    /// # Errors
+    /// As [`Lab::deploy`].
+    pub fn deploy_all(
+        &self,
+        stack: &str,
+        files: &[&Path],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
         let mut command = self.script("docker");
-        command.args(["1", "stack", "deploy", "--resolve-image", "never", "-c"]);
-        command.arg(file).arg(stack).envs(variables.iter().copied());
+        command.args(["1", "stack", "deploy", "--resolve-image", "never"]);
+        for file in files {
+            command.arg("-c").arg(file);
+        }
+        command.arg(stack).envs(variables.iter().copied());
         text_of(&command.output()?)
-            .with_context(|| format!("deploy {}", file.display()))
+            .with_context(|| format!("deploy {files:?}"))
             .map(drop)
+    }
+
+    /// Makes one more place on the switch.
+    ///
+    /// # Errors
+    /// It is there already, or is a node or the client.
+    pub fn plug(&self, place: Place) -> anyhow::Result<()> {
+        self.expect(&["plug", &place.to_string(), &place.address().to_string()])
     }
 
     /// Runs a command in a place's network.
@@ -228,6 +256,23 @@ impl Lab {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// What the containers whose names contain `name` have written, all nodes' together.
+    ///
+    /// # Errors
+    /// A node's engine does not answer.
+    pub fn logs(&self, name: &str) -> anyhow::Result<String> {
+        let mut all = String::new();
+        for node in 1..=self.nodes {
+            let find = ["ps", "-aq", "--filter", &format!("name={name}")];
+            for id in self.docker_ok(node, &find)?.split_whitespace() {
+                let output = self.docker(node, &["logs", id])?;
+                all.push_str(&String::from_utf8_lossy(&output.stdout));
+                all.push_str(&String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        Ok(all)
     }
 
     /// The path of a node's Docker socket, for a process of this machine.

@@ -6,7 +6,7 @@
 //! several proxies. Counts what Pebble was asked; judges nothing.
 
 use std::env;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct Options {
     pub http_port: Option<u16>,
     /// Where TLS-ALPN-01 challenges are looked for; a free port if it is not given.
     pub tls_port: Option<u16>,
+    /// Where it and its DNS listen; 127.0.0.1 if it is not given.
+    pub address: Option<IpAddr>,
     /// Longest life of its certificates, seconds; five years if it is not given.
     pub certificate_seconds: Option<u32>,
 }
@@ -71,14 +73,14 @@ impl Pebble {
     /// # Errors
     /// It is not installed, or does not come up.
     pub fn start(options: &Options) -> anyhow::Result<Self> {
-        let dns = ports::free_address()?;
-        let dns_management = ports::free_address()?;
+        let host = options.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let free = || ports::free().map(|port| SocketAddr::new(host, port));
+        let (dns, dns_management) = (free()?, free()?);
         let names = dns_server(dns, dns_management)?;
-        let listen = ports::free_address()?;
-        let management = ports::free_address()?;
+        let (listen, management) = (free()?, free()?);
         let http_port = port(options.http_port)?;
         let tls_port = port(options.tls_port)?;
-        let (authority, certificate, key) = identity()?;
+        let (authority, certificate, key) = identity(host)?;
         let config = config(options, listen, management, (http_port, tls_port)).to_string();
         let process = Proxy::program(program("pebble")?)?
             .file(AUTHORITY, &authority)?
@@ -121,7 +123,10 @@ impl Pebble {
     /// Its directory.
     #[must_use]
     pub fn directory(&self) -> String {
-        format!("https://localhost:{}/dir", self.listen.port())
+        match self.listen.ip() {
+            ip if ip.is_loopback() => format!("https://localhost:{}/dir", self.listen.port()),
+            _ => format!("https://{}/dir", self.listen),
+        }
     }
 
     /// The file with the authority to trust when talking to it.
@@ -287,8 +292,8 @@ fn config(
     json!({ "pebble": pebble })
 }
 
-/// An authority of our own, and a certificate of `localhost` by it: all PEM.
-fn identity() -> anyhow::Result<(String, String, String)> {
+/// An authority of our own, and a certificate of this address and `localhost` by it: all PEM.
+fn identity(host: IpAddr) -> anyhow::Result<(String, String, String)> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -296,7 +301,7 @@ fn identity() -> anyhow::Result<(String, String, String)> {
     let authority = params.self_signed(&key)?.pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate()?;
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = ["localhost".to_owned(), host.to_string()];
     let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
     Ok((authority, certificate.pem(), key.serialize_pem()))
 }

@@ -50,14 +50,5 @@ fn wait_for_site(lab: &Lab) -> anyhow::Result<Duration> {
 
 /// What the proxies' containers have written, all nodes' together.
 fn logs_of_proxies(lab: &Lab) -> anyhow::Result<String> {
-    let mut all = String::new();
-    for node in 1..=lab.nodes() {
-        let find = ["ps", "-aq", "--filter", "name=proxy_proxy"];
-        for id in lab.docker_ok(node, &find)?.split_whitespace() {
-            let output = lab.docker(node, &["logs", id])?;
-            all.push_str(&String::from_utf8_lossy(&output.stdout));
-            all.push_str(&String::from_utf8_lossy(&output.stderr));
-        }
-    }
-    Ok(all)
+    lab.logs("proxy_proxy")
 }
