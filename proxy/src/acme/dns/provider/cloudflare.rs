@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, plain};
 use super::super::variables::{Variables, missing};
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, failed};
 
 const CODE: &str = "cloudflare";
@@ -185,7 +185,7 @@ fn connect(
     credentials: &Credentials,
 ) -> Result<Api, DnsError> {
     let timeout = ["CLOUDFLARE_HTTP_TIMEOUT", "CF_HTTP_TIMEOUT"];
-    let api = Api::new(CODE, base, api::timeout(variables, &timeout), explain)?;
+    let api = Api::new(CODE, base, variables, &timeout, explain)?;
     match credentials {
         Credentials::Key { email, key } => api
             .with_secret(HeaderName::from_static("x-auth-email"), email)?

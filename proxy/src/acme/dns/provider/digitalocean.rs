@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, plain};
 use super::super::variables::Variables;
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, failed, pace};
 
 const CODE: &str = "digitalocean";
@@ -49,9 +49,9 @@ impl DigitalOcean {
         let base = variables
             .text(&["DO_API_URL"])
             .unwrap_or_else(|| base.to_owned());
-        let timeout = api::timeout(variables, &["DO_HTTP_TIMEOUT"]);
+        let timeout = ["DO_HTTP_TIMEOUT"];
         Ok(Self {
-            api: Api::new(CODE, &base, timeout, explain)?.with_token(&token)?,
+            api: Api::new(CODE, &base, variables, &timeout, explain)?.with_token(&token)?,
             lookup: lookup.clone(),
             ttl: variables.number(&["DO_TTL"], 30),
             pace: pace(variables, "DO", 60, 5),

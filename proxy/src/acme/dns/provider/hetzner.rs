@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, below, plain};
 use super::super::variables::Variables;
-use super::api::{self, Api, Reply};
+use super::api::{Api, Reply};
 use super::{DnsError, failed, pace};
 
 const CODE: &str = "hetzner";
@@ -61,9 +61,9 @@ impl Hetzner {
                     error
                 }
             })?;
-        let timeout = api::timeout(variables, &["HETZNER_HTTP_TIMEOUT"]);
+        let timeout = ["HETZNER_HTTP_TIMEOUT"];
         Ok(Self {
-            api: Api::new(CODE, base, timeout, explain)?.with_token(&token)?,
+            api: Api::new(CODE, base, variables, &timeout, explain)?.with_token(&token)?,
             lookup: lookup.clone(),
             ttl: variables.number(&["HETZNER_TTL"], 120),
             pace: pace(variables, "HETZNER", 60, 2),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::solver::{Pace, Provider, Record};
 use super::super::variables::Variables;
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, pace};
 
 const CODE: &str = "httpreq";
@@ -29,8 +29,8 @@ impl HttpReq {
     /// From `HTTPREQ_..`.
     pub(super) fn new(variables: Variables<'_>) -> Result<Self, DnsError> {
         let endpoint = variables.required(&["HTTPREQ_ENDPOINT"])?;
-        let timeout = api::timeout(variables, &["HTTPREQ_HTTP_TIMEOUT"]);
-        let mut api = Api::new(CODE, &endpoint, timeout, |_| None)?;
+        let timeout = ["HTTPREQ_HTTP_TIMEOUT"];
+        let mut api = Api::new(CODE, &endpoint, variables, &timeout, |_| None)?;
         let user = variables.text(&["HTTPREQ_USERNAME"]);
         let password = variables.text(&["HTTPREQ_PASSWORD"]);
         if let (Some(user), Some(password)) = (user, password) {
