@@ -111,6 +111,10 @@ pub enum OrderError {
     /// The authority won't issue for these names at all (RFC 8555 §6.7: rejectedIdentifier, caa ..).
     #[error("the authority refuses: {0}")]
     Refused(String),
+    /// It took the order and did not make a good certificate of it; it may count as one
+    /// all the same.
+    #[error("the authority did not issue: {0}")]
+    NotIssued(String),
     /// The account is the trouble: terms, external binding, revoked, key lost.
     #[error("the account can't be used: {0}")]
     Account(String),

@@ -149,6 +149,7 @@ fn repeated(error: &OrderError) -> OrderError {
             message: message.clone(),
         },
         OrderError::Refused(message) => OrderError::Refused(message.clone()),
+        OrderError::NotIssued(message) => OrderError::NotIssued(message.clone()),
         OrderError::Account(message) => OrderError::Account(message.clone()),
         OrderError::Local(message) => OrderError::Local(message.clone()),
     }

@@ -32,6 +32,7 @@ pub(super) enum Script {
     Slow(Duration),
     Invalid(Duration),
     Limited(Option<Duration>),
+    NotIssued,
     Useless,
 }
 
@@ -133,6 +134,7 @@ impl Ca {
             Script::Issue => sleep(SECOND).await,
             Script::Slow(wait) => sleep(wait).await,
             Script::Useless => return Ok(stored(&["other.example"], now, DAY)),
+            Script::NotIssued => return Err(OrderError::NotIssued("nothing came".to_owned())),
             Script::Limited(retry_after) => {
                 return Err(OrderError::RateLimited {
                     message: "too many orders".to_owned(),

@@ -266,10 +266,17 @@ async fn a_certificate_of_another_key_is_not_taken() {
     let authority = authority(&fake, "").await;
     fake.confuse_keys();
     let refused = authority.obtain(&order()).await.unwrap_err().to_string();
-    assert!(
-        refused.contains("what it issued can't be used"),
-        "{refused}"
-    );
+    assert!(refused.contains("what came can't be used"), "{refused}");
+}
+
+#[tokio::test]
+async fn endless_words_are_cut() {
+    let fake = Fake::start(&json!({})).await;
+    let client = client(&settings(&fake.directory())).unwrap();
+    let detail = "\u{fc}".repeat(100_000);
+    fake.answer_account(Said::json(403, &json!({ "detail": detail })));
+    let refused = client.enroll(None).await.unwrap_err().to_string();
+    assert!((900..1100).contains(&refused.len()), "{}", refused.len());
 }
 
 #[tokio::test]
