@@ -21,7 +21,7 @@ const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 /// How much of an answer that is no problem document is shown.
 const MOST_SHOWN: usize = 200;
 
-/// How much of an authority's words is kept, bytes: they end in logs, stores and the API.
+/// How much of an authority's words is kept, characters: they end in logs, stores and the API.
 const LONGEST_WORDS: usize = 1000;
 
 /// The longest time that an authority may ask us to wait; more is taken as this.
@@ -116,8 +116,7 @@ pub(super) fn words(problem: &Problem) -> String {
         let detail = part.detail.as_deref().unwrap_or_default();
         words.push_str(&format!("; {name}: {detail}"));
     }
-    if words.len() > LONGEST_WORDS {
-        let end = words.floor_char_boundary(LONGEST_WORDS);
+    if let Some((end, _)) = words.char_indices().nth(LONGEST_WORDS) {
         words.truncate(end);
         words.push_str(" ..");
     }

@@ -1,6 +1,5 @@
 //! DigitalOcean's API v2: lego's `digitalocean`.
 
-use futures_util::future::BoxFuture;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,7 +57,22 @@ impl DigitalOcean {
         })
     }
 
-    async fn create(&self, record: &Record) -> Result<(), DnsError> {
+    async fn zone(&self, record: &Record) -> Result<String, DnsError> {
+        let zone = self.lookup.zone(&record.name).await;
+        Ok(plain(&zone.map_err(|error| failed(CODE, &error))?))
+    }
+}
+
+impl Provider for DigitalOcean {
+    fn code(&self) -> &'static str {
+        CODE
+    }
+
+    fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
         let zone = self.zone(record).await?;
         let body = json!({
             "type": "TXT",
@@ -72,7 +86,7 @@ impl DigitalOcean {
     }
 
     /// Looks for the record, so that a proxy can clean up after another one.
-    async fn delete(&self, record: &Record) -> Result<(), DnsError> {
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
         let zone = self.zone(record).await?;
         let path = ["v2", "domains", &zone, "records"];
         let name = plain(&record.name);
@@ -90,29 +104,6 @@ impl DigitalOcean {
             reply.await?.done_or_gone()?;
         }
         Ok(())
-    }
-
-    async fn zone(&self, record: &Record) -> Result<String, DnsError> {
-        let zone = self.lookup.zone(&record.name).await;
-        Ok(plain(&zone.map_err(|error| failed(CODE, &error))?))
-    }
-}
-
-impl Provider for DigitalOcean {
-    fn code(&self) -> &'static str {
-        CODE
-    }
-
-    fn pace(&self) -> Pace {
-        self.pace
-    }
-
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.create(record))
-    }
-
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.delete(record))
     }
 }
 

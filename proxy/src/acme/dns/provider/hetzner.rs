@@ -3,7 +3,6 @@
 //! The API of the DNS Console, for which `HETZNER_API_KEY` was, no longer exists: only
 //! `HETZNER_API_TOKEN` is of use. A change is an action that takes a moment.
 
-use futures_util::future::BoxFuture;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -86,21 +85,6 @@ impl Hetzner {
         self.api.call(Method::POST, &path, &[], Some(body)).await
     }
 
-    async fn create(&self, record: &Record) -> Result<(), DnsError> {
-        let body = json!({ "ttl": self.ttl, "records": [{ "value": quoted(record) }] });
-        let reply = self.change(record, "add_records", &body).await?;
-        self.finish(reply.json::<Started>()?.action).await
-    }
-
-    async fn delete(&self, record: &Record) -> Result<(), DnsError> {
-        let body = json!({ "records": [{ "value": quoted(record) }] });
-        let reply = self.change(record, "remove_records", &body).await?;
-        if reply.status == http::StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        self.finish(reply.json::<Started>()?.action).await
-    }
-
     /// Waits until the change is made.
     async fn finish(&self, mut action: Action) -> Result<(), DnsError> {
         let deadline = Instant::now() + self.pace.timeout;
@@ -132,12 +116,19 @@ impl Provider for Hetzner {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.create(record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        let body = json!({ "ttl": self.ttl, "records": [{ "value": quoted(record) }] });
+        let reply = self.change(record, "add_records", &body).await?;
+        self.finish(reply.json::<Started>()?.action).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.delete(record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        let body = json!({ "records": [{ "value": quoted(record) }] });
+        let reply = self.change(record, "remove_records", &body).await?;
+        if reply.status == http::StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        self.finish(reply.json::<Started>()?.action).await
     }
 }
 

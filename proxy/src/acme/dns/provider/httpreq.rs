@@ -5,7 +5,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
@@ -74,12 +73,12 @@ impl Provider for HttpReq {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.post("present", record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        self.post("present", record).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.post("cleanup", record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        self.post("cleanup", record).await
     }
 }
 
