@@ -6,11 +6,10 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::library::Identity;
-use super::office::Failure;
 use super::order;
 use super::renewal::renew_at;
 use super::run::Resolver;
-use crate::acme::authority::RenewalAdvice;
+use crate::acme::authority::{OrderError, RenewalAdvice};
 
 /// Between two questions about the renewal of a certificate.
 const ASK_SOONEST: Duration = Duration::from_secs(60);
@@ -28,7 +27,7 @@ impl Resolver {
     /// Asks about the renewal of one certificate at a time.
     pub(super) fn ask(&mut self) {
         let is_idle = !self.is_asking && !self.is_paused() && *self.parts.is_ready.borrow();
-        if !is_idle || !self.may_enroll() {
+        if !is_idle {
             return;
         }
         let now = Instant::now();
@@ -46,21 +45,11 @@ impl Resolver {
         self.tasks.spawn(work);
     }
 
-    /// Whether enrolling is sure to make no account that nobody needs yet.
-    fn may_enroll(&self) -> bool {
-        self.orders.contains_key("issued")
-            || self
-                .tools
-                .office
-                .account()
-                .is_some_and(|account| account.key_type == "P256")
-    }
-
     /// Keeps what the authority said.
     pub(super) fn advised(
         &mut self,
         identity: Identity,
-        result: Result<Option<RenewalAdvice>, Failure>,
+        result: Result<Option<RenewalAdvice>, OrderError>,
     ) {
         self.is_asking = false;
         let now = Instant::now();
@@ -70,8 +59,8 @@ impl Resolver {
                 said.ask_again_after.clamp(ASK_SOONEST, ASK_LATEST),
             ),
             Ok(None) => (None, ASK_LATEST),
-            Err(failure) => {
-                debug!(resolver = %self.parts.name, error = %failure, "No word on a renewal");
+            Err(error) => {
+                debug!(resolver = %self.parts.name, %error, "No word on a renewal");
                 let known = self.advice.get(&identity);
                 (known.and_then(|known| known.said), ASK_AFTER_FAILURE)
             }

@@ -37,7 +37,7 @@ pub(super) enum Failure {
 pub(super) struct Office {
     resolver: Arc<str>,
     store: Arc<dyn Store>,
-    enroll: Arc<dyn Enroll>,
+    pub(super) enroll: Arc<dyn Enroll>,
     desk: Mutex<Desk>,
 }
 

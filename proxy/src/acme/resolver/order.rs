@@ -35,7 +35,7 @@ pub(super) enum Event {
     /// An order's end, with the lock under which it was made.
     Ended(Key, Box<dyn Lease>, Result<(), Failure>),
     /// What the authority says of a certificate's renewal.
-    Advised(Identity, Result<Option<RenewalAdvice>, Failure>),
+    Advised(Identity, Result<Option<RenewalAdvice>, OrderError>),
     /// A lock was let go.
     Released,
 }
@@ -140,12 +140,9 @@ async fn keep(tools: &Tools, key: &Key, certificate: StoredCertificate) {
 
 /// Asks when a certificate is to be renewed.
 pub(super) async fn ask(tools: Tools, identity: Identity, stored: StoredCertificate) -> Event {
-    let asking = async {
-        let authority = tools.office.authority().await?;
-        Ok(authority.renewal(&stored).await?)
-    };
+    let asking = tools.office.enroll.renewal(&stored);
     let result = AssertUnwindSafe(asking).catch_unwind().await;
-    let panicked = |_| Err(OrderError::Local("the question panicked".to_owned()).into());
+    let panicked = |_| Err(OrderError::Local("the question panicked".to_owned()));
     Event::Advised(identity, result.unwrap_or_else(panicked))
 }
 

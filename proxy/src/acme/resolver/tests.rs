@@ -251,6 +251,8 @@ async fn a_proxy_that_dies_at_any_step_leaves_at_most_two_orders() {
         let (place, ca) = (Arc::default(), Ca::new());
         let steps = Steps::until(last);
         let victim = Proxy::start_mortal(&place, &ca, &NAMES[..1], &steps);
+        // Paused time goes on when the victim has got as far as it can.
+        sleep(Duration::from_millis(1)).await;
         let ends = async {
             tokio::select! {
                 () = steps.died.notified() => {}
@@ -340,6 +342,20 @@ async fn the_authority_may_ask_for_an_early_renewal() {
     sleep(3 * DAY).await;
     assert_eq!(ca.orders().len(), 2);
     assert!(ca.orders()[1].replaces.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_renewal_is_heard_of_without_an_account() {
+    let (place, ca) = (Arc::<Place>::default(), Ca::new());
+    // As it is taken over from elsewhere.
+    let theirs = stored(&["n000.example"], ca.base(), 90 * DAY);
+    place.change("le", vec![Change::PutCertificate(theirs)]);
+    ca.advise((ca.base() + 3 * DAY, ca.base() + 4 * DAY));
+    let _proxy = Proxy::start(&place, &ca, &NAMES[..1]);
+    sleep(2 * DAY).await;
+    assert_eq!((ca.enrolled(), ca.orders().len()), (0, 0));
+    sleep(3 * DAY).await;
+    assert_eq!(ca.orders().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

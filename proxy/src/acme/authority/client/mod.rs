@@ -209,6 +209,13 @@ impl Enroll for Client {
             })
         })
     }
+
+    fn renewal<'a>(
+        &'a self,
+        certificate: &'a StoredCertificate,
+    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
+        Box::pin(renewal::renewal(&self.shared, certificate))
+    }
 }
 
 impl Authority for Session {
@@ -217,13 +224,6 @@ impl Authority for Session {
         order: &'a Order,
     ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
         Box::pin(obtain::obtain(self, order))
-    }
-
-    fn renewal<'a>(
-        &'a self,
-        certificate: &'a StoredCertificate,
-    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
-        Box::pin(renewal::renewal(self, certificate))
     }
 }
 

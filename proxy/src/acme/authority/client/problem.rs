@@ -204,7 +204,7 @@ fn no_problem(body: &[u8]) -> Problem {
 }
 
 /// How long an answer asks us to wait (RFC 9110 §10.2.3).
-fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

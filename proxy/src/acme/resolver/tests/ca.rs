@@ -212,24 +212,6 @@ impl Enroll for Client {
             Ok(Enrolled { authority, account })
         })
     }
-}
-
-impl Authority for Client {
-    fn obtain<'a>(
-        &'a self,
-        order: &'a Order,
-    ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
-        Box::pin(async move {
-            self.steps.step().await;
-            self.ca.orders.lock().unwrap().push(order.clone());
-            let running = self.ca.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.ca.most.fetch_max(running, Ordering::SeqCst);
-            let result = self.ca.issue(order).await;
-            self.ca.running.fetch_sub(1, Ordering::SeqCst);
-            self.steps.step().await;
-            result
-        })
-    }
 
     fn renewal<'a>(
         &'a self,
@@ -247,6 +229,24 @@ impl Authority for Client {
                 until,
                 ask_again_after: 21_600 * SECOND,
             }))
+        })
+    }
+}
+
+impl Authority for Client {
+    fn obtain<'a>(
+        &'a self,
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.ca.orders.lock().unwrap().push(order.clone());
+            let running = self.ca.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.ca.most.fetch_max(running, Ordering::SeqCst);
+            let result = self.ca.issue(order).await;
+            self.ca.running.fetch_sub(1, Ordering::SeqCst);
+            self.steps.step().await;
+            result
         })
     }
 }
