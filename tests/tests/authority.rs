@@ -88,7 +88,7 @@ async fn every_challenge_is_understood() {
     };
     assert_eq!(described(&issued), expected);
     // The authority has no opinion on renewal: this Pebble is older than RFC 9773.
-    assert_eq!(enrolled.authority.renewal(&issued).await.unwrap(), None);
+    assert_eq!(http.renewal(&issued).await.unwrap(), None);
 
     // The account that came back to be stored serves another client, and stays.
     let settings = Acme {

@@ -1,9 +1,18 @@
 //! Requests of the control plane to authorities and DNS providers.
 //!
 //! Owns a small HTTP/1.1 client: TLS or clear text by the address, connections kept
-//! for the next request, answers read whole within a bound of size and time. It
-//! follows no redirection and knows no proxy; what an answer means is its caller's
-//! business.
+//! for the next request, answers read whole within a bound of size and time, through a
+//! proxy where it is told of one. It follows no redirection; what an answer means is its
+//! caller's business.
+
+mod proxies;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use self::proxies::Proxies;
+use self::proxies::Proxy;
+use self::server::Server;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +20,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -65,6 +73,14 @@ pub enum HttpsError {
         /// Why.
         source: std::io::Error,
     },
+    /// The proxy on the way is none, or refuses.
+    #[error("the proxy {proxy}: {message}")]
+    Proxy {
+        /// Host and port.
+        proxy: String,
+        /// Why.
+        message: String,
+    },
     /// The server or the way to it was too slow.
     #[error("{server} did not answer in {waited:?}")]
     Slow {
@@ -95,6 +111,7 @@ pub enum HttpsError {
 pub struct Https {
     tls: TlsConnector,
     server_name: Option<ServerName<'static>>,
+    proxies: Proxies,
     limits: Limits,
     idle: Mutex<Vec<Idle>>,
 }
@@ -106,13 +123,12 @@ struct Idle {
     since: Instant,
 }
 
-/// Where a request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Server {
-    is_tls: bool,
-    host: String,
-    port: u16,
-}
+/// A connection, whatever it is made of.
+type Pipe = Box<dyn Stream>;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Https {
     /// A client that speaks TLS as `tls` says, whose ALPN must not go beyond `http/1.1`.
@@ -120,6 +136,7 @@ impl Https {
         Self {
             tls: TlsConnector::from(tls),
             server_name: None,
+            proxies: Proxies::default(),
             limits,
             idle: Mutex::new(Vec::new()),
         }
@@ -132,13 +149,20 @@ impl Https {
         self
     }
 
+    /// Asks servers by way of these.
+    #[must_use]
+    pub fn through(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// Sends a request and reads the whole answer, whatever its status.
     pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, HttpsError> {
         let server = Server::of(request.uri())?;
-        prepare(&mut request, &server)?;
+        prepare(&mut request, &server, self.proxies.to(&server)?)?;
         within(self.limits.whole, &server, self.exchange(&server, request)).await?
     }
 
@@ -208,97 +232,46 @@ impl Https {
     }
 
     async fn connect(&self, server: &Server) -> Result<SendRequest<Full<Bytes>>, HttpsError> {
-        let stream = server.dial().await?;
+        let stream = match self.proxies.to(server)? {
+            None => Box::new(server.dial().await?),
+            Some(proxy) => self.go_through(proxy, server).await?,
+        };
         if !server.is_tls {
             return server.talk(stream).await;
         }
-        let name = match &self.server_name {
-            Some(name) => name.clone(),
+        let expected = self.server_name.clone();
+        server
+            .talk(self.encrypt(server, expected, stream).await?)
+            .await
+    }
+
+    /// A stream that leads to the server, or for one without TLS to the proxy, which then
+    /// passes requests on.
+    async fn go_through(&self, proxy: &Proxy, server: &Server) -> Result<Pipe, HttpsError> {
+        let mut stream: Pipe = Box::new(proxy.server.dial().await?);
+        if proxy.server.is_tls {
+            stream = self.encrypt(&proxy.server, None, stream).await?;
+        }
+        if server.is_tls {
+            stream = proxy.tunnel(server, stream).await?;
+        }
+        Ok(stream)
+    }
+
+    /// TLS with a server, of its own name if no other is expected.
+    async fn encrypt(
+        &self,
+        server: &Server,
+        expected: Option<ServerName<'static>>,
+        stream: Pipe,
+    ) -> Result<Pipe, HttpsError> {
+        let name = match expected {
+            Some(name) => name,
             None => ServerName::try_from(server.host.clone())
                 .map_err(|_| HttpsError::Address(server.host.clone()))?,
         };
         let stream = within(Some(HANDSHAKE), server, self.tls.connect(name, stream)).await?;
-        server
-            .talk(stream.map_err(|error| server.unreachable(error))?)
-            .await
-    }
-}
-
-impl Server {
-    fn of(uri: &Uri) -> Result<Self, HttpsError> {
-        let refused = || HttpsError::Address(uri.to_string());
-        let is_tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(refused()),
-        };
-        let host = uri.host().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(refused)?;
-        Ok(Self {
-            is_tls,
-            // A literal of IPv6 has brackets in an address, and none elsewhere.
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
-        })
-    }
-
-    /// The first of the host's addresses that takes a connection.
-    async fn dial(&self) -> Result<TcpStream, HttpsError> {
-        let found = lookup_host((self.host.as_str(), self.port));
-        let found = within(Some(CONNECT), self, found).await?;
-        let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address");
-        for address in found.map_err(|error| self.unreachable(error))? {
-            match timeout(CONNECT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(late) => last = late.into(),
-            }
-        }
-        Err(self.unreachable(last))
-    }
-
-    async fn talk<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, HttpsError>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(error))?;
-        // Ends with the sender or the server; its error reaches who waits for an answer.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
-
-    fn unreachable(&self, source: std::io::Error) -> HttpsError {
-        HttpsError::Connect {
-            server: self.to_string(),
-            source,
-        }
-    }
-
-    fn broken(&self, source: hyper::Error) -> HttpsError {
-        HttpsError::Broken {
-            server: self.to_string(),
-            source,
-        }
-    }
-
-    fn unreadable(&self, error: &(dyn std::error::Error + 'static), most: usize) -> HttpsError {
-        let message = if error.is::<LengthLimitError>() {
-            format!("more than {most} bytes")
-        } else {
-            error.to_string()
-        };
-        HttpsError::Body {
-            server: self.to_string(),
-            message,
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        Ok(Box::new(stream.map_err(|error| server.unreachable(error))?))
     }
 }
 
@@ -311,8 +284,13 @@ impl fmt::Debug for Https {
     }
 }
 
-/// Gives a request the form that HTTP/1.1 wants, and our name.
-fn prepare(request: &mut Request<Full<Bytes>>, server: &Server) -> Result<(), HttpsError> {
+/// Gives a request the form that HTTP/1.1 wants, and our name. A proxy that passes it on
+/// is told the whole address (RFC 9112 §3.2.2).
+fn prepare(
+    request: &mut Request<Full<Bytes>>,
+    server: &Server,
+    proxy: Option<&Proxy>,
+) -> Result<(), HttpsError> {
     let uri = request.uri();
     let refused = || HttpsError::Address(uri.to_string());
     let host = uri.authority().ok_or_else(refused)?.as_str();
@@ -325,7 +303,14 @@ fn prepare(request: &mut Request<Full<Bytes>>, server: &Server) -> Result<(), Ht
     request
         .headers_mut()
         .insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    *request.uri_mut() = Uri::from(path);
+    *request.uri_mut() = match proxy.filter(|_| !server.is_tls) {
+        None => Uri::from(path),
+        Some(proxy) => {
+            proxy.authorize(request);
+            let whole = format!("http://{}{path}", server.authority());
+            whole.parse().map_err(|_| HttpsError::Address(whole))?
+        }
+    };
     Ok(())
 }
 
@@ -342,7 +327,3 @@ async fn within<F: Future>(
         waited: limit,
     })
 }
-
-#[cfg(test)]
-#[path = "https_tests.rs"]
-mod tests;

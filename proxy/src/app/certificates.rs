@@ -18,11 +18,11 @@ use tracing::error;
 use super::StartError;
 use super::parts::App;
 
-use crate::acme::authority::{Announce, Client, Enroll, Enrolled, OrderError};
+use crate::acme::authority::{Announce, Client, Enroll, Enrolled, OrderError, RenewalAdvice};
 use crate::acme::challenge::{Board, Stored};
 use crate::acme::dns;
 use crate::acme::resolver::{self, Clock, Everywhere, Outlet, Parts};
-use crate::acme::store::{self, Account, Location, Sealer, Store, StoreError};
+use crate::acme::store::{self, Account, Location, Sealer, Store, StoreError, StoredCertificate};
 use crate::cluster::Mesh;
 use crate::cluster::certificates::{self, MeshStore};
 use crate::cluster::fallback::Fallback;
@@ -220,5 +220,12 @@ impl Enroll for Unable {
     fn enroll(&self, _known: Option<Account>) -> BoxFuture<'_, Result<Enrolled, OrderError>> {
         let error = OrderError::Local(self.0.clone());
         Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn renewal<'a>(
+        &'a self,
+        _certificate: &'a StoredCertificate,
+    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns which names a certificate can be got for, and Traefik's rules for what is
 //! superfluous: the names of a router's `tls.domains` that another of its entries
-//! covers, a set of names that was asked for already, and one that the user's own
-//! certificates serve. What is in a resolver's hands already, only it knows.
+//! covers, a set of names that was asked for already, and what the user's own
+//! certificates serve: a set of `tls.domains` if they serve all of it, of a rule's hosts
+//! each that they serve. What is in a resolver's hands already, only it knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -42,6 +43,8 @@ struct Set {
     routers: BTreeSet<String>,
     /// Whether it is needed even if other certificates serve its names.
     is_of_store: bool,
+    /// Whether somebody wrote these names down for one certificate.
+    is_whole: bool,
 }
 
 impl Demand {
@@ -91,6 +94,7 @@ impl Demand {
         for names in sets.into_iter().filter(|names| !names.is_empty()) {
             let set = self.set(&tls.cert_resolver, names);
             set.routers.insert(router.to_owned());
+            set.is_whole |= !tls.domains.is_empty();
         }
         complaints
     }
@@ -116,16 +120,33 @@ impl Demand {
     /// All that is asked for but what the user's own certificates, valid for `served`, are for.
     pub(super) fn finish<'a>(self, served: impl Iterator<Item = &'a str>) -> Wanted {
         let served: BTreeSet<&str> = served.collect();
-        let mut wanted = Wanted::default();
-        for set in self.sets {
-            let is_served = set.names.iter().all(|name| {
-                let wildcard = wildcard_of(name);
-                served.contains(name.as_str())
-                    || wildcard.is_some_and(|wildcard| served.contains(wildcard.as_str()))
-            });
-            if is_served && !set.is_of_store {
+        let is_served = |name: &String| {
+            let wildcard = wildcard_of(name);
+            served.contains(name.as_str())
+                || wildcard.is_some_and(|wildcard| served.contains(wildcard.as_str()))
+        };
+        let mut left = Self {
+            resolvers: self.resolvers,
+            sets: Vec::with_capacity(self.sets.len()),
+            places: HashMap::new(),
+        };
+        for mut set in self.sets {
+            if !set.is_of_store && set.names.iter().all(is_served) {
                 continue;
             }
+            if !set.is_of_store && !set.is_whole {
+                set.names.retain(|name| !is_served(name));
+            }
+            left.set(&set.resolver, set.names)
+                .routers
+                .extend(set.routers);
+        }
+        left.wanted()
+    }
+
+    fn wanted(self) -> Wanted {
+        let mut wanted = Wanted::default();
+        for set in self.sets {
             let mut names = set.names.into_iter();
             let certificate = WantedCertificate {
                 domain: Domain {
@@ -165,6 +186,7 @@ impl Demand {
                 names,
                 routers: BTreeSet::new(),
                 is_of_store: false,
+                is_whole: false,
             });
         }
         self.sets.get_mut(place).expect("it was found or made")
@@ -418,5 +440,20 @@ mod tests {
         let served = ["a.b", "c.d", "*.y"];
         let wanted = demand.finish(served.into_iter());
         assert_eq!(lines(&wanted), ["dns: a.b < "]);
+
+        // A part of a rule's hosts, but not of names that belong together.
+        let mut demand = self::demand();
+        demand.router("r", &tls("le", ""), &owned("a.b new.x"));
+        demand.router("s", &tls("le", ""), &owned("new.x"));
+        demand.router("t", &tls("le", "a.b other.x"), &[]);
+        demand.router("u", &tls("le", ""), &owned("a.b whole.x"));
+        demand.router("v", &tls("le", "a.b whole.x"), &[]);
+        let wanted = demand.finish(served.into_iter());
+        let expected = [
+            "le: new.x < r s",
+            "le: a.b other.x < t",
+            "le: a.b whole.x < u v",
+        ];
+        assert_eq!(lines(&wanted), expected);
     }
 }

@@ -41,12 +41,6 @@ pub trait Authority: fmt::Debug + Send + Sync {
         &'a self,
         order: &'a Order,
     ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>>;
-
-    /// When the authority wants this certificate renewed (RFC 9773); nothing if it does not say.
-    fn renewal<'a>(
-        &'a self,
-        certificate: &'a StoredCertificate,
-    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>>;
 }
 
 /// Makes the [`Authority`] of a resolver out of the account that its store holds.
@@ -54,6 +48,13 @@ pub trait Enroll: fmt::Debug + Send + Sync {
     /// Uses `known` if it is of this authority, else makes an account. A new or changed
     /// account comes back to be stored before anything is ordered with it.
     fn enroll(&self, known: Option<Account>) -> BoxFuture<'_, Result<Enrolled, OrderError>>;
+
+    /// When the authority wants this certificate renewed (RFC 9773), which it tells whoever
+    /// asks, without an account; nothing if it does not say.
+    fn renewal<'a>(
+        &'a self,
+        certificate: &'a StoredCertificate,
+    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>>;
 }
 
 /// An authority that can be asked.
@@ -111,6 +112,10 @@ pub enum OrderError {
     /// The authority won't issue for these names at all (RFC 8555 §6.7: rejectedIdentifier, caa ..).
     #[error("the authority refuses: {0}")]
     Refused(String),
+    /// It took the order and did not make a good certificate of it; it may count as one
+    /// all the same.
+    #[error("the authority did not issue: {0}")]
+    NotIssued(String),
     /// The account is the trouble: terms, external binding, revoked, key lost.
     #[error("the account can't be used: {0}")]
     Account(String),

@@ -47,10 +47,10 @@ pub(super) trait Provider: fmt::Debug + Send + Sync {
     fn pace(&self) -> Pace;
 
     /// Adds the record beside others of its name.
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>>;
+    fn add(&self, record: &Record) -> impl Future<Output = Result<(), DnsError>> + Send;
 
     /// Takes the record away, and no other. None there is fine.
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>>;
+    fn remove(&self, record: &Record) -> impl Future<Output = Result<(), DnsError>> + Send;
 }
 
 /// The one solver there is, over any provider.

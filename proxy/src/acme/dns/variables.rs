@@ -12,6 +12,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::DnsError;
+use crate::acme::https::Proxies;
 
 /// The largest file that a variable may name: these are tokens and keys.
 const LARGEST: u64 = 64 * 1024;
@@ -31,6 +32,11 @@ impl fmt::Debug for Variables<'_> {
 impl<'a> Variables<'a> {
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { lookup }
+    }
+
+    /// The proxies that lead to a provider.
+    pub(super) fn proxies(&self) -> Proxies {
+        Proxies::of(self.lookup)
     }
 
     /// The first of `names` that has a value, itself or in its file.

@@ -1,18 +1,15 @@
 //! What is remembered of a set of names between two orders.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::backoff::growing;
-use crate::acme::store::Lease;
+use crate::acme::store::FailedOrder;
 
 /// Between two looks at a lock that another proxy holds.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
-
-/// Failures in a row after which a set's lock is left to other proxies.
-const TRIES_HERE: u32 = 6;
 
 /// A set that was tried and has no certificate that is good enough.
 #[derive(Debug)]
@@ -27,8 +24,8 @@ pub(super) struct Attempt {
     pub(super) last: Last,
     /// Why there is no certificate.
     pub(super) reason: String,
-    /// The lock, kept while no other proxy should try either.
-    pub(super) lease: Option<Box<dyn Lease>>,
+    /// The last failure that the store told of: how many in a row, and when.
+    heeded: Option<(u32, SystemTime)>,
 }
 
 /// How a try ended.
@@ -53,7 +50,7 @@ impl Attempt {
             not_before: now,
             last: Last::None,
             reason: String::new(),
-            lease: None,
+            heeded: None,
         }
     }
 
@@ -84,7 +81,7 @@ impl Attempt {
     /// There is a new certificate. If it does not help, that counts as a failure.
     pub(super) fn issued(&mut self, now: Instant, random: f64) {
         let wait = growing(
-            Duration::from_secs(120),
+            Duration::from_secs(240),
             Duration::from_secs(6 * 3600),
             self.failures,
             random,
@@ -96,8 +93,44 @@ impl Attempt {
         self.last = Last::Issued;
     }
 
-    /// Whether this proxy should keep others from trying the set.
-    pub(super) fn keeps_others_away(&self) -> bool {
-        !self.failures.is_multiple_of(TRIES_HERE)
+    /// Another proxy's order failed, or this one's before it was started again; each
+    /// failure counts once.
+    pub(super) fn heed(&mut self, failed: &FailedOrder, not_before: Instant) {
+        let heeded = Some((failed.failures, failed.at));
+        if self.heeded == heeded {
+            return;
+        }
+        self.heeded = heeded;
+        self.failures = self.failures.max(failed.failures);
+        self.waits = 0;
+        self.not_before = self.not_before.max(not_before);
+        self.last = Last::Failed;
+        self.reason.clone_from(&failed.reason);
     }
+
+    /// What the others are to know of a failure at `at`, which is this proxy's own.
+    pub(super) fn told(
+        &mut self,
+        names: &str,
+        at: SystemTime,
+        wait: Duration,
+        is_limit: bool,
+    ) -> FailedOrder {
+        let at = whole_seconds(at);
+        self.heeded = Some((self.failures, at));
+        FailedOrder {
+            names: names.to_owned(),
+            failures: self.failures,
+            at,
+            not_before: at + Duration::from_secs(wait.as_secs()),
+            is_limit,
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// As stores keep it.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.unwrap_or_default().as_secs())
 }

@@ -4,9 +4,10 @@
 //! resolver's where nothing could be ordered for any name. Let's Encrypt allows five
 //! failed validations of a name in an hour; the waits keep to that.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::acme::authority::OrderError;
+use crate::acme::store::FailedOrder;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -17,7 +18,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LONGEST_PAUSE: Duration = HOUR;
 
 /// The longest that an authority's word is taken for.
-const LONGEST_WORD: Duration = Duration::from_secs(8 * 24 * 3600);
+pub(super) const LONGEST_WORD: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// The longest wait that is left to a proxy which has just started: a restart asks for
+/// another try. Crashes one after the other still keep to the limit above.
+const AFTER_START: Duration = Duration::from_secs(30 * 60);
 
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +31,11 @@ pub(super) struct Setback {
     pub(super) names: Duration,
     /// How long to wait before any order, if the failure concerns all names.
     pub(super) resolver: Option<Duration>,
-    /// Whether others would fare no better, so that nobody else should try meanwhile.
+    /// Whether others would fare no better, so that the wait holds for all proxies and
+    /// over a restart.
     pub(super) is_everywhere: bool,
+    /// Whether the authority asked for this very wait.
+    pub(super) is_limit: bool,
 }
 
 /// What follows from an order's failure: the `failures`th in a row of its names, the
@@ -48,7 +56,9 @@ pub(super) fn setback(error: &OrderError, failures: u32, pauses: u32, random: f6
             let pause = growing(10 * MINUTE, 4 * HOUR, pauses, random);
             (pause, Some(pause))
         }
-        OrderError::NotValidated { .. } | OrderError::Refused(_) => (own, None),
+        OrderError::NotValidated { .. } | OrderError::Refused(_) | OrderError::NotIssued(_) => {
+            (own, None)
+        }
         OrderError::Local(_) => (growing(30 * SECOND, 2 * HOUR, failures, random), None),
     };
     Setback {
@@ -56,9 +66,34 @@ pub(super) fn setback(error: &OrderError, failures: u32, pauses: u32, random: f6
         resolver,
         is_everywhere: matches!(
             error,
-            OrderError::NotValidated { .. } | OrderError::Refused(_)
+            OrderError::NotValidated { .. }
+                | OrderError::Refused(_)
+                | OrderError::NotIssued(_)
+                | OrderError::RateLimited { .. }
+        ),
+        is_limit: matches!(
+            error,
+            OrderError::RateLimited {
+                retry_after: Some(_),
+                ..
+            }
         ),
     }
+}
+
+/// How much of the wait after a failure is left at `now`, to a proxy that began at `began`.
+/// Clocks of other machines may be wrong.
+pub(super) fn left(failed: &FailedOrder, began: SystemTime, now: SystemTime) -> Duration {
+    let whole = failed.not_before.duration_since(failed.at);
+    let whole = whole.unwrap_or_default().min(LONGEST_WORD);
+    let is_from_before = failed.at < began && !failed.is_limit;
+    let whole = if is_from_before {
+        whole.min(AFTER_START)
+    } else {
+        whole
+    };
+    let gone = now.duration_since(failed.at).unwrap_or_default();
+    whole.saturating_sub(gone)
 }
 
 /// A wait that doubles from `first` to `longest`, shortened by up to a half at random.
@@ -110,6 +145,33 @@ mod tests {
         assert_eq!(said(Duration::ZERO).resolver, Some(SECOND));
         let silent = setback(&limited(None), 0, 0, 0.0);
         assert_eq!(silent.resolver, Some(5 * MINUTE));
+    }
+
+    #[test]
+    fn a_restart_shortens_what_only_we_decided() {
+        let at = SystemTime::UNIX_EPOCH + 1_000 * HOUR;
+        let failed = |wait, is_limit| FailedOrder {
+            names: "a.x".to_owned(),
+            failures: 5,
+            at,
+            not_before: at + wait,
+            is_limit,
+            reason: String::new(),
+        };
+        let (before, after) = (at - HOUR, at + MINUTE);
+        for (wait, is_limit, began, gone, expected) in [
+            (4 * HOUR, false, before, HOUR, 3 * HOUR),
+            (4 * HOUR, false, after, 5 * MINUTE, 25 * MINUTE),
+            (4 * HOUR, false, after, HOUR, Duration::ZERO),
+            (4 * MINUTE, false, after, MINUTE, 3 * MINUTE),
+            (150 * HOUR, true, after, HOUR, 149 * HOUR),
+            (9_000 * HOUR, true, after, Duration::ZERO, LONGEST_WORD),
+        ] {
+            assert_eq!(left(&failed(wait, is_limit), began, at + gone), expected);
+        }
+        // The clock was set back, or is not the one that wrote this.
+        let ahead = left(&failed(4 * MINUTE, false), before, at - 500 * HOUR);
+        assert_eq!(ahead, 4 * MINUTE);
     }
 
     #[test]

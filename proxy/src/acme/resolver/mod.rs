@@ -5,9 +5,11 @@
 //! of names. What is in the store is served by every proxy, whoever put it there.
 //! Nothing is taken out of a store here.
 
+mod advice;
 mod announce;
 mod attempt;
 mod backoff;
+mod compare;
 mod library;
 mod office;
 mod order;

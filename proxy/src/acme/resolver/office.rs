@@ -37,7 +37,7 @@ pub(super) enum Failure {
 pub(super) struct Office {
     resolver: Arc<str>,
     store: Arc<dyn Store>,
-    enroll: Arc<dyn Enroll>,
+    pub(super) enroll: Arc<dyn Enroll>,
     desk: Mutex<Desk>,
 }
 
@@ -149,6 +149,7 @@ fn repeated(error: &OrderError) -> OrderError {
             message: message.clone(),
         },
         OrderError::Refused(message) => OrderError::Refused(message.clone()),
+        OrderError::NotIssued(message) => OrderError::NotIssued(message.clone()),
         OrderError::Account(message) => OrderError::Account(message.clone()),
         OrderError::Local(message) => OrderError::Local(message.clone()),
     }

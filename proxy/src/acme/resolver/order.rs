@@ -13,13 +13,13 @@ use futures_util::FutureExt;
 use tidegate_shared::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::PATIENCE;
 use super::library::Identity;
 use super::office::{Failure, Office};
 use crate::acme::authority::{Order, OrderError, RenewalAdvice};
-use crate::acme::store::{Change, Lease, Store, StoreError, StoredCertificate};
+use crate::acme::store::{Change, FailedOrder, Lease, Store, StoreError, StoredCertificate};
 
 /// The longest that one order may take; records in the DNS take their time.
 const LONGEST_ORDER: Duration = Duration::from_secs(30 * 60);
@@ -35,7 +35,7 @@ pub(super) enum Event {
     /// An order's end, with the lock under which it was made.
     Ended(Key, Box<dyn Lease>, Result<(), Failure>),
     /// What the authority says of a certificate's renewal.
-    Advised(Identity, Result<Option<RenewalAdvice>, Failure>),
+    Advised(Identity, Result<Option<RenewalAdvice>, OrderError>),
     /// A lock was let go.
     Released,
 }
@@ -50,6 +50,16 @@ pub(super) struct Tools {
     pub(super) obtained: mpsc::Sender<StoredCertificate>,
 }
 
+impl Tools {
+    /// Whether the store tells of a failure of this set.
+    fn failed_before(&self, key: &Key) -> bool {
+        let observed = Arc::clone(&self.store.observed().borrow());
+        let contents = observed.contents.as_ref();
+        let own = contents.and_then(|contents| contents.resolvers.get(&*self.resolver));
+        own.is_some_and(|own| own.failures.iter().any(|failed| *failed.names == **key))
+    }
+}
+
 /// Takes the lock of a set and reads the store again under it.
 pub(super) async fn lock(tools: Tools, key: Key, name: String) -> Event {
     let attempt = async {
@@ -62,19 +72,30 @@ pub(super) async fn lock(tools: Tools, key: Key, name: String) -> Event {
         }
         Ok(Some(lease))
     };
-    let result = attempt.await;
-    Event::Locked(key, result)
+    let result = AssertUnwindSafe(attempt).catch_unwind().await;
+    let panicked = |_| {
+        Err(StoreError::Unusable {
+            place: tools.store.place().to_owned(),
+            message: "the work on it panicked".to_owned(),
+        })
+    };
+    Event::Locked(key, result.unwrap_or_else(panicked))
 }
 
 /// Gets a certificate and puts it into the store.
 pub(super) async fn fulfil(tools: Tools, key: Key, order: Order, lease: Box<dyn Lease>) -> Event {
-    let work = obtain_and_keep(&tools, &order, &*lease);
+    let work = obtain_and_keep(&tools, &key, &order, &*lease);
     let result = AssertUnwindSafe(work).catch_unwind().await;
     let panicked = |_| Err(OrderError::Local("the order panicked".to_owned()).into());
     Event::Ended(key, lease, result.unwrap_or_else(panicked))
 }
 
-async fn obtain_and_keep(tools: &Tools, order: &Order, lease: &dyn Lease) -> Result<(), Failure> {
+async fn obtain_and_keep(
+    tools: &Tools,
+    key: &Key,
+    order: &Order,
+    lease: &dyn Lease,
+) -> Result<(), Failure> {
     let authority = tools.office.authority().await?;
     if !lease.is_held() {
         let message = "the store took the lock back before the order began".to_owned();
@@ -87,16 +108,19 @@ async fn obtain_and_keep(tools: &Tools, order: &Order, lease: &dyn Lease) -> Res
     })?;
     // The loop may be gone already, which is no reason not to keep the certificate.
     let _ = tools.obtained.send(certificate.clone()).await;
-    keep(tools, certificate).await;
+    keep(tools, key, certificate).await;
     Ok(())
 }
 
-/// Puts a certificate into the store, however long that takes.
-async fn keep(tools: &Tools, certificate: StoredCertificate) {
+/// Puts a certificate into the store, however long that takes, in place of what failed.
+async fn keep(tools: &Tools, key: &Key, certificate: StoredCertificate) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut said = String::new();
     loop {
-        let change = vec![Change::PutCertificate(certificate.clone())];
+        let mut change = vec![Change::PutCertificate(certificate.clone())];
+        if tools.failed_before(key) {
+            change.push(Change::RemoveFailure((**key).to_owned()));
+        }
         let Err(error) = tools.store.apply(&tools.resolver, change).await else {
             return;
         };
@@ -116,13 +140,28 @@ async fn keep(tools: &Tools, certificate: StoredCertificate) {
 
 /// Asks when a certificate is to be renewed.
 pub(super) async fn ask(tools: Tools, identity: Identity, stored: StoredCertificate) -> Event {
-    let asking = async {
-        let authority = tools.office.authority().await?;
-        Ok(authority.renewal(&stored).await?)
-    };
+    let asking = tools.office.enroll.renewal(&stored);
     let result = AssertUnwindSafe(asking).catch_unwind().await;
-    let panicked = |_| Err(OrderError::Local("the question panicked".to_owned()).into());
+    let panicked = |_| Err(OrderError::Local("the question panicked".to_owned()));
     Event::Advised(identity, result.unwrap_or_else(panicked))
+}
+
+/// Tells other proxies of a failure, and only then lets the lock go, so that whoever
+/// takes it next knows. If the store can't be written they find out by themselves.
+pub(super) async fn give_up(
+    tools: Tools,
+    failed: FailedOrder,
+    lease: Option<Box<dyn Lease>>,
+) -> Event {
+    let names = failed.names.clone();
+    let change = vec![Change::PutFailure(failed)];
+    if let Err(error) = tools.store.apply(&tools.resolver, change).await {
+        debug!(resolver = %tools.resolver, names, %error, "Others don't hear of a failure");
+    }
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    Event::Released
 }
 
 /// Lets a lock go.

@@ -7,20 +7,11 @@ use tracing::{debug, error, info, warn};
 
 use super::attempt::Attempt;
 use super::backoff::{growing, setback};
-use super::library::Identity;
 use super::office::Failure;
 use super::order::{self, Event, Key};
-use super::run::{Advice, Break, Resolver};
-use crate::acme::authority::{OrderError, RenewalAdvice};
+use super::run::{Break, Resolver};
+use crate::acme::authority::OrderError;
 use crate::acme::store::{Lease, StoreError};
-
-/// Locks that are kept because no proxy should try.
-const KEPT_LOCKS: usize = 16;
-
-/// Between two questions about the renewal of a certificate.
-const ASK_SOONEST: Duration = Duration::from_secs(60);
-const ASK_LATEST: Duration = Duration::from_secs(24 * 3600);
-const ASK_AFTER_FAILURE: Duration = Duration::from_secs(3600);
 
 impl Resolver {
     pub(super) async fn take(&mut self, event: Option<Event>) {
@@ -75,13 +66,12 @@ impl Resolver {
         let failures = self.attempts.get(&key).map_or(0, |it| it.failures);
         let setback = setback(error, failures, self.pauses, fastrand::f64());
         let now = Instant::now();
-        let kept = self.attempts.values().filter(|it| it.lease.is_some());
-        let has_room = kept.count() < KEPT_LOCKS;
+        let (time, tools) = (self.parts.clock.now(), self.tools.clone());
         let attempt = self.attempt(Key::clone(&key));
         let is_news = attempt.failed(now + setback.names, error.to_string());
-        let keeps = setback.is_everywhere && attempt.keeps_others_away() && has_room;
-        if keeps && lease.is_held() {
-            attempt.lease = Some(lease);
+        if setback.is_everywhere {
+            let told = attempt.told(&key, time, setback.names, setback.is_limit);
+            self.tasks.spawn(order::give_up(tools, told, Some(lease)));
         } else {
             self.tasks.spawn(order::release(lease));
         }
@@ -131,26 +121,6 @@ impl Resolver {
     fn count(&mut self, outcome: &'static str) {
         *self.orders.entry(outcome).or_default() += 1;
     }
-
-    fn advised(&mut self, identity: Identity, result: Result<Option<RenewalAdvice>, Failure>) {
-        self.is_asking = false;
-        let now = Instant::now();
-        let (said, wait) = match result {
-            Ok(Some(said)) => (
-                Some(said),
-                said.ask_again_after.clamp(ASK_SOONEST, ASK_LATEST),
-            ),
-            Ok(None) => (None, ASK_LATEST),
-            Err(failure) => {
-                debug!(resolver = %self.parts.name, error = %failure, "No word on a renewal");
-                let known = self.advice.get(&identity);
-                (known.and_then(|known| known.said), ASK_AFTER_FAILURE)
-            }
-        };
-        let wait = wait.mul_f64(1.0 + fastrand::f64() / 10.0);
-        let ask_at = now + wait;
-        self.advice.insert(identity, Advice { said, ask_at });
-    }
 }
 
 /// What a failure is counted as.
@@ -160,6 +130,7 @@ fn label(error: &OrderError) -> &'static str {
         OrderError::RateLimited { .. } => "rate_limited",
         OrderError::NotValidated { .. } => "not_validated",
         OrderError::Refused(_) => "refused",
+        OrderError::NotIssued(_) => "not_issued",
         OrderError::Account(_) => "account",
         OrderError::Local(_) => "local",
     }

@@ -5,21 +5,21 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::attempt::{Attempt, Last};
+use super::advice::Advice;
+use super::attempt::Attempt;
 use super::library::{Identity, Library, identity};
 use super::office::Office;
 use super::order::{self, Event, Key, Tools};
-use super::plan::{self, Held, Need, Standing};
-use super::renewal::renew_at;
+use super::plan::{Need, Standing};
 use super::{Outlet, Parts, lock_name};
-use crate::acme::authority::{Order, RenewalAdvice};
+use crate::acme::authority::Order;
 use crate::acme::store::{Contents, Lease, Observed, StoredCertificate};
 use crate::tls::WantedCertificate;
 
@@ -59,13 +59,6 @@ pub(super) struct Break {
     pub(super) reason: String,
 }
 
-/// What the authority said of a certificate's renewal.
-#[derive(Debug)]
-pub(super) struct Advice {
-    pub(super) said: Option<RenewalAdvice>,
-    pub(super) ask_at: Instant,
-}
-
 #[derive(Debug)]
 pub(super) struct Resolver {
     pub(super) parts: Parts,
@@ -73,7 +66,7 @@ pub(super) struct Resolver {
     pub(super) tools: Tools,
     observed: watch::Receiver<Arc<Observed>>,
     /// What the library was filled from.
-    contents: Option<Arc<Contents>>,
+    pub(super) contents: Option<Arc<Contents>>,
     trouble: Option<String>,
     pub(super) library: Library,
     /// Certificates on their way into the store.
@@ -88,6 +81,8 @@ pub(super) struct Resolver {
     pub(super) advice: HashMap<Identity, Advice>,
     pub(super) is_asking: bool,
     pub(super) pause: Option<Break>,
+    /// When this proxy began to work.
+    pub(super) began: SystemTime,
     /// Pauses in a row.
     pub(super) pauses: u32,
     /// What this proxy ordered.
@@ -111,6 +106,7 @@ impl Resolver {
                 office,
                 obtained,
             },
+            began: parts.clock.now(),
             parts,
             outlet,
             contents: None,
@@ -214,65 +210,14 @@ impl Resolver {
         }
     }
 
-    /// Compares what is wanted with what is there.
-    fn plan(&mut self) {
-        let wanted = Arc::clone(&self.parts.wanted.borrow_and_update());
-        let wanted = wanted.by_resolver.get(&*self.parts.name);
-        let wanted = wanted.map_or(&[][..], Vec::as_slice);
-        let keys: Vec<Key> = wanted.iter().map(key).collect();
-        let volumes = self.library.volumes.iter();
-        let held: Vec<Held<'_>> = volumes
-            .map(|volume| {
-                let facts = &volume.certificate.facts;
-                let advice = self.advice.get(&volume.identity);
-                let advice = advice.and_then(|advice| advice.said.as_ref());
-                Held {
-                    names: &facts.names,
-                    not_after: facts.not_after,
-                    renew_at: renew_at(facts, self.parts.lifetime, advice),
-                }
-            })
-            .collect();
-        let domains: Vec<_> = wanted.iter().map(|wanted| &wanted.domain).collect();
-        let is_failing = |index: usize| {
-            let attempt = keys.get(index).and_then(|key| self.attempts.get(key));
-            attempt.is_some_and(Attempt::is_failing)
-        };
-        let standings = plan::plan(&domains, &held, is_failing, self.parts.clock.now());
-        let all = keys.into_iter().zip(wanted).zip(standings);
-        self.sets = all
-            .map(|((key, wanted), standing)| Set {
-                key,
-                wanted: wanted.clone(),
-                standing,
-            })
-            .collect();
-        self.forget_attempts();
-    }
-
-    /// Forgets attempts at what is no longer needed, and their locks.
-    fn forget_attempts(&mut self) {
-        let needs: HashMap<&Key, Need> = self
-            .sets
-            .iter()
-            .map(|set| (&set.key, set.standing.need))
-            .collect();
-        self.attempts.retain(|key, attempt| {
-            let need = needs.get(key).copied().unwrap_or(Need::Nothing);
-            if need != Need::Nothing && attempt.last == Last::Issued {
-                attempt.last = Last::Failed;
-                warn!(resolver = %self.parts.name, names = %key, reason = attempt.reason, "No certificate");
-            }
-            need != Need::Nothing
-        });
-    }
-
     /// Orders under the locks that were taken, if that is still needed now that the
     /// store has been read under them.
     fn settle_locks(&mut self) {
         for (key, lease) in std::mem::take(&mut self.locked) {
             match self.order(&key) {
-                Some(order) if !self.is_paused() => self.begin(key, order, lease),
+                Some(order) if !self.is_paused() && self.is_due(&key) => {
+                    self.begin(key, order, lease);
+                }
                 _ => {
                     self.running.remove(&key);
                     self.tasks.spawn(order::release(lease));
@@ -312,7 +257,6 @@ impl Resolver {
             return;
         }
         let limit = if self.pauses > 0 { 1 } else { PARALLEL };
-        let now = Instant::now();
         let failures = |key: &Key| self.attempts.get(key).map_or(0, |it| it.failures);
         let mut retries = self.running.keys().filter(|key| failures(key) > 0).count();
         let mut due: Vec<(u32, u32, bool, Key)> = self
@@ -323,9 +267,9 @@ impl Resolver {
             .filter_map(|set| {
                 let attempt = self.attempts.get(&set.key);
                 let waits = attempt.map_or(0, |attempt| attempt.waits);
-                let is_due = attempt.is_none_or(|attempt| attempt.not_before <= now);
                 let is_renewal = set.standing.need == Need::Renew;
-                is_due.then(|| (failures(&set.key), waits, is_renewal, Key::clone(&set.key)))
+                self.is_due(&set.key)
+                    .then(|| (failures(&set.key), waits, is_renewal, Key::clone(&set.key)))
             })
             .collect();
         due.sort_by_key(|(failures, waits, is_renewal, _)| (*failures, *waits, *is_renewal));
@@ -342,15 +286,13 @@ impl Resolver {
         }
     }
 
+    /// Whether a set may be tried, after whatever failed before.
+    fn is_due(&self, key: &Key) -> bool {
+        let attempt = self.attempts.get(key);
+        attempt.is_none_or(|attempt| attempt.not_before <= Instant::now())
+    }
+
     fn start(&mut self, key: Key) {
-        let attempt = self.attempts.get_mut(&key);
-        let kept = attempt.and_then(|attempt| attempt.lease.take());
-        if let Some(lease) = kept.filter(|lease| lease.is_held())
-            && let Some(order) = self.order(&key)
-        {
-            self.begin(key, order, lease);
-            return;
-        }
         let names: Vec<&str> = key.split(',').collect();
         let name = lock_name("order", &self.parts.name, &names);
         self.running.insert(Key::clone(&key), Phase::Locking);
@@ -370,37 +312,6 @@ impl Resolver {
         pause.is_some_and(|pause| pause.until > Instant::now())
     }
 
-    /// Asks about the renewal of one certificate at a time.
-    fn ask(&mut self) {
-        let is_idle = !self.is_asking && !self.is_paused() && *self.parts.is_ready.borrow();
-        if !is_idle || !self.may_enroll() {
-            return;
-        }
-        let now = Instant::now();
-        let is_due = |identity: &Identity| {
-            let advice = self.advice.get(identity);
-            advice.is_none_or(|advice| advice.ask_at <= now)
-        };
-        let in_use = self.sets.iter().filter_map(|set| set.standing.held);
-        let mut volumes = in_use.filter_map(|index| self.library.volumes.get(index));
-        let Some(volume) = volumes.find(|volume| is_due(&volume.identity)) else {
-            return;
-        };
-        self.is_asking = true;
-        let work = order::ask(self.tools.clone(), volume.identity, volume.stored.clone());
-        self.tasks.spawn(work);
-    }
-
-    /// Whether enrolling is sure to make no account that nobody needs yet.
-    fn may_enroll(&self) -> bool {
-        self.orders.contains_key("issued")
-            || self
-                .tools
-                .office
-                .account()
-                .is_some_and(|account| account.key_type == "P256")
-    }
-
     /// When something is due next, if nothing happens.
     fn next_look(&self) -> Instant {
         let now = Instant::now();
@@ -416,15 +327,6 @@ impl Resolver {
     fn publish(&self) {
         let account = self.tools.office.account();
         self.outlet.show(&self.parts.name, self.state(account));
-    }
-
-    /// When a certificate is to be renewed.
-    pub(super) fn renewal(&self, index: usize) -> Option<std::time::SystemTime> {
-        let volume = self.library.volumes.get(index)?;
-        let advice = self.advice.get(&volume.identity);
-        let advice = advice.and_then(|advice| advice.said.as_ref());
-        let facts = &volume.certificate.facts;
-        Some(renew_at(facts, self.parts.lifetime, advice))
     }
 }
 
@@ -454,12 +356,8 @@ fn is_same(one: Option<&Arc<Contents>>, other: Option<&Arc<Contents>>) -> bool {
     }
 }
 
-fn key(wanted: &WantedCertificate) -> Key {
-    joined(&wanted.domain.main, &wanted.domain.sans)
-}
-
 /// A set's names, sorted and joined.
-fn joined(main: &str, sans: &[String]) -> Key {
+pub(super) fn joined(main: &str, sans: &[String]) -> Key {
     let mut names: Vec<&str> = sans.iter().map(String::as_str).collect();
     if !main.is_empty() {
         names.push(main);

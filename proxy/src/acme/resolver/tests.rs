@@ -180,6 +180,70 @@ async fn a_failing_name_is_tried_by_one_proxy_at_a_time() {
     }
 }
 
+/// Let's Encrypt takes five failed validations of a name in an hour, whoever asks.
+const MOST_FAILURES: usize = 5;
+
+#[tokio::test(start_paused = true)]
+async fn all_proxies_know_of_a_failure() {
+    let (place, ca) = (Arc::default(), Ca::new());
+    let names = &NAMES[..40];
+    for name in names {
+        ca.script(name, Script::Invalid(SECOND));
+    }
+    let proxies = [0; 3].map(|_| Proxy::start(&place, &ca, names));
+    sleep(55 * MINUTE).await;
+    for name in names {
+        let tries = ca.orders_for(name);
+        assert!((3..=MOST_FAILURES).contains(&tries), "{name}: {tries}");
+    }
+    for proxy in &proxies {
+        let set = proxy.set(names[0], |set| set.status == SetStatus::Failed);
+        let set = set.await;
+        assert!(set.reason.unwrap().contains("was not validated"));
+        assert!(set.next_attempt.unwrap() > ca.clock().now());
+    }
+    assert_eq!(own(&place).failures.len(), names.len());
+    for name in names {
+        ca.script(name, Script::Issue);
+    }
+    for proxy in &proxies {
+        proxy.serves(names.len()).await;
+    }
+    assert_eq!(own(&place).failures, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_crashes_again_and_again_respects_limits() {
+    let (place, ca) = (Arc::<Place>::default(), Ca::new());
+    ca.script("n000.example", Script::Invalid(SECOND));
+    ca.script("n001.example", Script::NotIssued);
+    ca.script("n002.example", Script::Useless);
+    ca.script("n003.example", Script::Limited(Some(DAY)));
+    for _ in 0..11 {
+        let proxy = Proxy::start(&place, &ca, &NAMES[..4]);
+        sleep(5 * MINUTE).await;
+        drop(proxy);
+    }
+    for (name, most) in [
+        ("n000.example", MOST_FAILURES),
+        ("n001.example", MOST_FAILURES),
+        ("n002.example", MOST_FAILURES),
+        ("n003.example", 1),
+    ] {
+        let tries = ca.orders_for(name);
+        assert!((1..=most).contains(&tries), "{name}: {tries}");
+    }
+    // Who mends what was wrong and starts again need not wait for hours.
+    sleep(30 * MINUTE).await;
+    ca.script("n000.example", Script::Issue);
+    let proxy = Proxy::start(&place, &ca, &NAMES[..1]);
+    let start = Instant::now();
+    proxy
+        .set("n000.example", |set| set.status == SetStatus::Valid)
+        .await;
+    assert!(start.elapsed() < MINUTE, "{:?}", start.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_dies_at_any_step_leaves_at_most_two_orders() {
     let mut died = 0;
@@ -187,6 +251,8 @@ async fn a_proxy_that_dies_at_any_step_leaves_at_most_two_orders() {
         let (place, ca) = (Arc::default(), Ca::new());
         let steps = Steps::until(last);
         let victim = Proxy::start_mortal(&place, &ca, &NAMES[..1], &steps);
+        // Paused time goes on when the victim has got as far as it can.
+        sleep(Duration::from_millis(1)).await;
         let ends = async {
             tokio::select! {
                 () = steps.died.notified() => {}
@@ -276,6 +342,20 @@ async fn the_authority_may_ask_for_an_early_renewal() {
     sleep(3 * DAY).await;
     assert_eq!(ca.orders().len(), 2);
     assert!(ca.orders()[1].replaces.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_renewal_is_heard_of_without_an_account() {
+    let (place, ca) = (Arc::<Place>::default(), Ca::new());
+    // As it is taken over from elsewhere.
+    let theirs = stored(&["n000.example"], ca.base(), 90 * DAY);
+    place.change("le", vec![Change::PutCertificate(theirs)]);
+    ca.advise((ca.base() + 3 * DAY, ca.base() + 4 * DAY));
+    let _proxy = Proxy::start(&place, &ca, &NAMES[..1]);
+    sleep(2 * DAY).await;
+    assert_eq!((ca.enrolled(), ca.orders().len()), (0, 0));
+    sleep(3 * DAY).await;
+    assert_eq!(ca.orders().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,12 +3,13 @@
 //! A [`Document`] is the file as it lies there: names of resolvers, their account,
 //! their certificates, and whatever else somebody wrote, which stays when it is
 //! written again. Traefik 2 and 3 share the format; 3 no longer writes `KeyType`.
-//! Challenges are Tidegate's own, in a member that Traefik passes over. The mesh
-//! carries the same form. Nothing here touches a file.
+//! Challenges and failures are Tidegate's own, in members that Traefik passes over. The
+//! mesh carries the same form. Nothing here touches a file.
 
 mod account;
 mod certificate;
 mod challenge;
+mod failure;
 mod read;
 
 #[cfg(test)]
@@ -26,9 +27,13 @@ use super::{Change, Contents, ResolverContents};
 use account::AccountEntry;
 use certificate::CertificateEntry;
 use challenge::ChallengeEntry;
+pub(super) use failure::FailureEntry;
 
 /// The member of a resolver that challenges are kept in.
 const CHALLENGES: &str = "TidegateChallenges";
+
+/// The same for orders that failed.
+const FAILURES: &str = "TidegateFailures";
 
 /// The text is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -68,6 +73,8 @@ struct Resolver {
     certificates: Option<Vec<CertificateEntry>>,
     #[serde(rename = "TidegateChallenges", skip_serializing_if = "Vec::is_empty")]
     challenges: Vec<ChallengeEntry>,
+    #[serde(rename = "TidegateFailures", skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureEntry>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -108,10 +115,12 @@ impl Document {
         meaning
     }
 
-    /// Makes a change to a resolver's part. Challenges that were over at `now` go along.
+    /// Makes a change to a resolver's part. Challenges and failures that were over at
+    /// `now` go along.
     pub fn apply(&mut self, resolver: &str, change: Change, now: SystemTime) {
         for known in self.resolvers.values_mut() {
             known.challenges.retain(|challenge| !challenge.is_over(now));
+            known.failures.retain(|failure| !failure.is_over(now));
         }
         let part = self.resolvers.entry(resolver.to_owned()).or_default();
         match change {
@@ -131,6 +140,11 @@ impl Document {
                 part.challenges.push(ChallengeEntry::from(challenge));
             }
             Change::RemoveChallenge(token) => part.remove_challenge(&token),
+            Change::PutFailure(failure) => {
+                part.remove_failure(&failure.names);
+                part.failures.push(FailureEntry::from(failure));
+            }
+            Change::RemoveFailure(names) => part.remove_failure(&names),
         }
     }
 
@@ -160,14 +174,21 @@ impl Resolver {
         }
         let challenges = self.challenges.iter().filter_map(ChallengeEntry::read);
         contents.challenges.extend(challenges);
+        let failures = self.failures.iter().filter_map(FailureEntry::read);
+        contents.failures.extend(failures);
         contents
     }
 
     fn remove_challenge(&mut self, token: &str) {
         self.challenges.retain(|entry| !entry.is_of(token));
     }
+
+    fn remove_failure(&mut self, names: &str) {
+        self.failures.retain(|entry| !entry.is_of(names));
+    }
 }
 
+/// Without failures: they are for those who order, and those who order have the store.
 impl From<&Contents> for Document {
     fn from(contents: &Contents) -> Self {
         let mut document = Self::default();

@@ -7,6 +7,7 @@
 pub mod etcd;
 pub mod file;
 pub mod json;
+mod kept;
 pub mod location;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -32,6 +33,10 @@ use tokio::time::Instant;
 use super::challenge::Challenge;
 use crate::config::dynamic::Domain;
 
+/// How long a failure is kept after names may be ordered again: so long proxies go on
+/// counting.
+const FAILURE_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// What a store holds for all resolvers that use it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
@@ -48,6 +53,26 @@ pub struct ResolverContents {
     pub certificates: Vec<StoredCertificate>,
     /// Challenges that are being answered now, by any proxy.
     pub challenges: Vec<Challenge>,
+    /// Orders that failed and are not to be made again yet, by any proxy.
+    pub failures: Vec<FailedOrder>,
+}
+
+/// How the last order for a set of names failed: kept so that neither another proxy nor
+/// one that starts again runs into the authority's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedOrder {
+    /// The names, sorted and joined by commas.
+    pub names: String,
+    /// How many orders in a row have failed.
+    pub failures: u32,
+    /// When the last one did, in whole seconds.
+    pub at: SystemTime,
+    /// Before when no other is made, in whole seconds.
+    pub not_before: SystemTime,
+    /// Whether the authority asked for that.
+    pub is_limit: bool,
+    /// Why it failed.
+    pub reason: String,
 }
 
 /// An account at an authority.
@@ -104,6 +129,10 @@ pub enum Change {
     PutChallenge(Challenge),
     /// The challenge of this token is over.
     RemoveChallenge(String),
+    /// Let every proxy know of this failure, in place of one for the same names.
+    PutFailure(FailedOrder),
+    /// There was an order for these names that did not fail.
+    RemoveFailure(String),
 }
 
 /// A store can't do what it was asked.
@@ -191,10 +220,19 @@ fn unsealed(place: &str) -> StoreError {
     }
 }
 
+impl FailedOrder {
+    /// Whether nobody heeds it any more: its names are no longer wanted.
+    fn is_over(&self, now: SystemTime) -> bool {
+        let end = self.not_before.checked_add(FAILURE_KEPT);
+        end.is_none_or(|end| end < now)
+    }
+}
+
 impl ResolverContents {
-    /// Makes a change. Challenges that were over at `now` go along.
+    /// Makes a change. Challenges and failures that were over at `now` go along.
     pub fn apply(&mut self, change: Change, now: SystemTime) {
         self.challenges.retain(|known| known.expires > now);
+        self.failures.retain(|known| !known.is_over(now));
         match change {
             Change::SetAccount(account) => self.account = Some(account),
             Change::PutCertificate(certificate) => {
@@ -213,6 +251,11 @@ impl ResolverContents {
             Change::RemoveChallenge(token) => {
                 self.challenges.retain(|known| known.token != token);
             }
+            Change::PutFailure(failure) => {
+                self.failures.retain(|known| known.names != failure.names);
+                self.failures.push(failure);
+            }
+            Change::RemoveFailure(names) => self.failures.retain(|known| known.names != names),
         }
     }
 }

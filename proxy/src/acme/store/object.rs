@@ -4,17 +4,19 @@
 //! Owns their form (JSON, sealed before it leaves) and their identity: what a new
 //! value takes the place of. What is read back is hostile until it is decoded.
 
+#[cfg(test)]
+pub(super) mod tests;
+mod wire;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Account, Change, Contents, Sealer, StoredCertificate};
-use crate::acme::challenge::{Challenge, ChallengeKind};
+use self::wire::{Wire, WireValue};
+use super::{Account, Change, Contents, FailedOrder, Sealer, StoredCertificate};
+use crate::acme::challenge::Challenge;
 use crate::config::dynamic::Domain;
 
 /// What a value is.
@@ -23,6 +25,7 @@ pub(super) enum Kind {
     Account,
     Certificate,
     Challenge,
+    Failure,
 }
 
 /// What a value takes the place of: there is one for each identity.
@@ -46,6 +49,7 @@ pub(super) enum Value {
     Account(Account),
     Certificate(StoredCertificate),
     Challenge(Challenge),
+    Failure(FailedOrder),
 }
 
 /// What a change does to one identity.
@@ -69,11 +73,17 @@ impl Kind {
             Self::Account => "account",
             Self::Certificate => "cert",
             Self::Challenge => "challenge",
+            Self::Failure => "failure",
         }
     }
 
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let all = [Self::Account, Self::Certificate, Self::Challenge];
+        let all = [
+            Self::Account,
+            Self::Certificate,
+            Self::Challenge,
+            Self::Failure,
+        ];
         all.into_iter().find(|kind| kind.name() == name)
     }
 }
@@ -99,6 +109,14 @@ impl Identity {
             resolver: resolver.to_owned(),
             kind: Kind::Challenge,
             key: token.to_owned(),
+        }
+    }
+
+    fn of_failure(resolver: &str, names: &str) -> Self {
+        Self {
+            resolver: resolver.to_owned(),
+            kind: Kind::Failure,
+            key: names.to_owned(),
         }
     }
 }
@@ -137,10 +155,12 @@ impl Step {
             Change::SetAccount(account) => put(Value::Account(account)),
             Change::PutCertificate(certificate) => put(Value::Certificate(certificate)),
             Change::PutChallenge(challenge) => put(Value::Challenge(challenge)),
+            Change::PutFailure(failure) => put(Value::Failure(failure)),
             Change::RemoveCertificate(domain) => {
                 Self::Remove(Identity::of_domain(resolver, &domain))
             }
             Change::RemoveChallenge(token) => Self::Remove(Identity::of_token(resolver, &token)),
+            Change::RemoveFailure(names) => Self::Remove(Identity::of_failure(resolver, &names)),
         }
     }
 }
@@ -157,6 +177,7 @@ impl Object {
                 Identity::of_domain(&self.resolver, &certificate.domain)
             }
             Value::Challenge(challenge) => Identity::of_token(&self.resolver, &challenge.token),
+            Value::Failure(failure) => Identity::of_failure(&self.resolver, &failure.names),
         }
     }
 
@@ -167,6 +188,7 @@ impl Object {
                 .expires
                 .checked_add(long)
                 .is_some_and(|end| end < now),
+            Value::Failure(failure) => failure.is_over(now),
             Value::Account(_) | Value::Certificate(_) => false,
         }
     }
@@ -215,6 +237,7 @@ pub(super) fn contents<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Con
             Value::Account(account) => resolver.account = Some(account.clone()),
             Value::Certificate(certificate) => resolver.certificates.push(certificate.clone()),
             Value::Challenge(challenge) => resolver.challenges.push(challenge.clone()),
+            Value::Failure(failure) => resolver.failures.push(failure.clone()),
         }
     }
     for resolver in contents.resolvers.values_mut() {
@@ -230,6 +253,9 @@ pub(super) fn contents<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Con
         resolver
             .challenges
             .sort_by(|one, other| one.token.cmp(&other.token));
+        resolver
+            .failures
+            .sort_by(|one, other| one.names.cmp(&other.names));
     }
     contents
 }
@@ -240,138 +266,10 @@ pub(super) fn facts(identity: &Identity) -> BTreeMap<&'static str, String> {
         ("resolver", identity.resolver.clone()),
         ("kind", identity.kind.name().to_owned()),
     ]);
-    if identity.kind == Kind::Certificate {
+    if matches!(identity.kind, Kind::Certificate | Kind::Failure) {
         facts.insert("names", identity.key.chars().take(500).collect());
     }
     facts
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    resolver: String,
-    #[serde(flatten)]
-    value: WireValue,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum WireValue {
-    Account {
-        email: String,
-        uri: String,
-        contact: Vec<String>,
-        status: String,
-        key: String,
-        key_type: String,
-    },
-    Certificate {
-        domain: Domain,
-        chain: String,
-        key: String,
-        store: String,
-    },
-    Challenge {
-        kind: WireKind,
-        name: String,
-        token: String,
-        authorization: String,
-        /// Seconds since 1970.
-        expires: u64,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-enum WireKind {
-    #[serde(rename = "http-01")]
-    Http01,
-    #[serde(rename = "tls-alpn-01")]
-    TlsAlpn01,
-}
-
-impl From<&Value> for WireValue {
-    fn from(value: &Value) -> Self {
-        match value {
-            Value::Account(account) => Self::Account {
-                email: account.email.clone(),
-                uri: account.uri.clone(),
-                contact: account.contact.clone(),
-                status: account.status.clone(),
-                key: STANDARD.encode(&account.private_key),
-                key_type: account.key_type.clone(),
-            },
-            Value::Certificate(certificate) => Self::Certificate {
-                domain: certificate.domain.clone(),
-                chain: STANDARD.encode(&certificate.chain),
-                key: STANDARD.encode(&certificate.key),
-                store: certificate.store.clone(),
-            },
-            Value::Challenge(challenge) => Self::Challenge {
-                kind: match challenge.kind {
-                    ChallengeKind::Http01 => WireKind::Http01,
-                    ChallengeKind::TlsAlpn01 => WireKind::TlsAlpn01,
-                },
-                name: challenge.name.clone(),
-                token: challenge.token.clone(),
-                authorization: challenge.key_authorization.clone(),
-                expires: challenge
-                    .expires
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| since.as_secs()),
-            },
-        }
-    }
-}
-
-impl WireValue {
-    fn read(self) -> Result<Value, String> {
-        let bytes = |text: String| STANDARD.decode(text).map_err(|error| error.to_string());
-        Ok(match self {
-            Self::Account {
-                email,
-                uri,
-                contact,
-                status,
-                key,
-                key_type,
-            } => Value::Account(Account {
-                email,
-                uri,
-                contact,
-                status,
-                private_key: bytes(key)?,
-                key_type,
-            }),
-            Self::Certificate {
-                domain,
-                chain,
-                key,
-                store,
-            } => Value::Certificate(StoredCertificate {
-                domain,
-                chain: bytes(chain)?,
-                key: bytes(key)?,
-                store,
-            }),
-            Self::Challenge {
-                kind,
-                name,
-                token,
-                authorization,
-                expires,
-            } => Value::Challenge(Challenge {
-                kind: match kind {
-                    WireKind::Http01 => ChallengeKind::Http01,
-                    WireKind::TlsAlpn01 => ChallengeKind::TlsAlpn01,
-                },
-                name,
-                token,
-                key_authorization: authorization,
-                expires: UNIX_EPOCH
-                    .checked_add(Duration::from_secs(expires))
-                    .ok_or("an end beyond all time")?,
-            }),
-        })
-    }
 }
 
 impl fmt::Display for Identity {
@@ -382,147 +280,5 @@ impl fmt::Display for Identity {
             key,
         } = self;
         write!(f, "{} {key} of {resolver}", kind.name())
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::acme::store::{Opened, SealError};
-
-    /// Seals nothing, but refuses what a real one would refuse.
-    #[derive(Debug)]
-    pub(in crate::acme::store) struct TestSealer {
-        pub(in crate::acme::store) secret: u8,
-        pub(in crate::acme::store) previous: Option<u8>,
-    }
-
-    impl Sealer for TestSealer {
-        fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-            let check = short_hash(&[context, &String::from_utf8_lossy(plain)]);
-            Ok([&[self.secret], check.as_bytes(), plain].concat())
-        }
-
-        fn open(&self, context: &str, sealed: &[u8]) -> Result<Opened, SealError> {
-            let (secret, rest) = sealed.split_first().ok_or(SealError::Foreign)?;
-            let (_, plain) = rest.split_at_checked(24).ok_or(SealError::Foreign)?;
-            let is_current = *secret == self.secret;
-            if !is_current && Some(*secret) != self.previous {
-                return Err(SealError::OtherSecret);
-            }
-            let same = Self {
-                secret: *secret,
-                previous: None,
-            };
-            if same.seal(context, plain)? != sealed {
-                return Err(SealError::Broken);
-            }
-            Ok(Opened {
-                plain: plain.to_vec(),
-                is_current,
-            })
-        }
-    }
-
-    pub(in crate::acme::store) fn certificate(names: &[&str], chain: &str) -> StoredCertificate {
-        let mut names = names.iter().map(|&name| name.to_owned());
-        StoredCertificate {
-            domain: Domain {
-                main: names.next().unwrap_or_default(),
-                sans: names.collect(),
-            },
-            chain: chain.into(),
-            key: b"a key".to_vec(),
-            store: "default".to_owned(),
-        }
-    }
-
-    pub(in crate::acme::store) fn challenge(token: &str) -> Challenge {
-        let later = SystemTime::now() + Duration::from_secs(3600);
-        let since = later.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        Challenge {
-            kind: ChallengeKind::TlsAlpn01,
-            name: "a.test".to_owned(),
-            token: token.to_owned(),
-            key_authorization: format!("{token}.thumb"),
-            expires: UNIX_EPOCH + Duration::from_secs(since),
-        }
-    }
-
-    pub(in crate::acme::store) fn account(uri: &str) -> Account {
-        Account {
-            email: "me@a.test".to_owned(),
-            uri: uri.to_owned(),
-            contact: vec!["mailto:me@a.test".to_owned()],
-            status: "valid".to_owned(),
-            private_key: vec![0, 255, 7],
-            key_type: "P256".to_owned(),
-        }
-    }
-
-    fn object(value: Value) -> Object {
-        Object {
-            resolver: "le".to_owned(),
-            value,
-        }
-    }
-
-    #[test]
-    fn values_come_back_as_they_went() {
-        let mut hashes = Vec::new();
-        for value in [
-            Value::Account(account("https://ca.test/1")),
-            Value::Certificate(certificate(&["a.test", "b.test"], "PEM")),
-            Value::Certificate(certificate(&["a.test"], "PEM")),
-            Value::Challenge(challenge("t")),
-        ] {
-            let object = object(value);
-            let hash = object.identity().hash();
-            assert_eq!(hash.len(), 24);
-            assert!(!hashes.contains(&hash), "{object:?}");
-            hashes.push(hash);
-            assert_eq!(Object::decode(&object.encode()), Ok(object));
-        }
-    }
-
-    #[test]
-    fn a_removal_means_what_was_put() {
-        let put = certificate(&["a.test", "b.test"], "PEM");
-        let domain = put.domain.clone();
-        for (put, remove) in [
-            (
-                Change::PutCertificate(put),
-                Change::RemoveCertificate(domain),
-            ),
-            (
-                Change::PutChallenge(challenge("t")),
-                Change::RemoveChallenge("t".to_owned()),
-            ),
-        ] {
-            let (Step::Put(object), Step::Remove(identity)) =
-                (Step::of("le", put), Step::of("le", remove))
-            else {
-                panic!("a put and a removal");
-            };
-            assert_eq!(object.identity(), identity);
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused_in_words() {
-        for bytes in [
-            &b""[..],
-            b"{}",
-            b"[]",
-            br#"{"resolver":"le"}"#,
-            br#"{"resolver":"le","certificate":{}}"#,
-            br#"{"resolver":"le","other":{}}"#,
-            br#"{"resolver":"le","certificate":{"domain":{"main":"a"},"chain":"!","key":"","store":""}}"#,
-            br#"{"resolver":"le","challenge":{"kind":"http-01","name":"a","token":"t","authorization":"x","expires":18446744073709551615}}"#,
-        ] {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            let error = Object::decode(bytes).expect_err(&text);
-            assert!(!error.is_empty(), "{text}");
-        }
     }
 }

@@ -37,6 +37,7 @@ impl Shelf {
                 key_authorization: "t.x".to_owned(),
                 expires: SystemTime::UNIX_EPOCH + Duration::from_secs(9_999_999_999),
             }],
+            ..ResolverContents::default()
         };
         let mut contents = Contents::default();
         contents.resolvers.insert("le".to_owned(), part);

@@ -26,11 +26,13 @@ pub(super) struct Session {
     pub(super) signer: Arc<Signer>,
 }
 
-/// The part of a directory that the library does not show (RFC 8555 §7.1.1).
+/// The parts of a directory that the library does not show (RFC 8555 §7.1.1).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Directory {
     pub(super) new_nonce: String,
+    /// Where to ask for renewals (RFC 9773 §4.1).
+    pub(super) renewal_info: Option<String>,
 }
 
 /// The account to go on with, and what to store if it is new.

@@ -22,13 +22,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use thiserror::Error;
-use tracing::warn;
 
 use self::account::Session;
 use self::key::KeyType;
 use super::{Announce, Authority, Enroll, Enrolled, Order, OrderError, RenewalAdvice};
 use crate::acme::dns::DnsSolver;
-use crate::acme::https::{Https, Limits};
+use crate::acme::https::{Https, Limits, Proxies};
 use crate::acme::store::{Account, StoredCertificate};
 use crate::config::startup::{Acme, ExternalAccount};
 use crate::tls::client::ClientTlsError;
@@ -106,15 +105,15 @@ struct ExternalKey {
 impl Client {
     /// A client for the authority of these settings, with `LEGO_CA_CERTIFICATES`,
     /// `LEGO_CA_SYSTEM_CERT_POOL` and `LEGO_CA_SERVER_NAME` of the environment in place of
-    /// what they leave out. Nobody is asked yet.
+    /// what they leave out, by way of the proxy that it names. Nobody is asked yet.
     pub fn new(
         settings: &Acme,
         announce: Arc<dyn Announce>,
         dns: Option<Arc<dyn DnsSolver>>,
     ) -> Result<Self, ClientError> {
         let ways = Ways::of(settings, dns)?;
-        warn_of_proxies();
-        let trust = trust::Trust::of(settings, |name| std::env::var(name).ok());
+        let variable = |name: &str| std::env::var(name).ok();
+        let trust = trust::Trust::of(settings, variable);
         let limits = Limits {
             head: settings.client_response_header_timeout.limit(),
             whole: settings.client_timeout.limit(),
@@ -124,7 +123,7 @@ impl Client {
         Ok(Self {
             shared: Arc::new(Shared {
                 directory: directory(&settings.ca_server)?,
-                https: Arc::new(trust.https(limits)?),
+                https: Arc::new(trust.https(limits)?.through(Proxies::of(variable))),
                 email: settings.email.clone(),
                 external,
                 wishes: Wishes::of(settings),
@@ -132,17 +131,6 @@ impl Client {
                 announce,
             }),
         })
-    }
-}
-
-/// Traefik reaches authorities through the proxy that these name.
-fn warn_of_proxies() {
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if let Some(variable) = ["HTTPS_PROXY", "https_proxy"].into_iter().find(is_set) {
-        warn!(
-            variable,
-            "Authorities are asked directly, not through this proxy"
-        );
     }
 }
 
@@ -221,6 +209,13 @@ impl Enroll for Client {
             })
         })
     }
+
+    fn renewal<'a>(
+        &'a self,
+        certificate: &'a StoredCertificate,
+    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
+        Box::pin(renewal::renewal(&self.shared, certificate))
+    }
 }
 
 impl Authority for Session {
@@ -229,13 +224,6 @@ impl Authority for Session {
         order: &'a Order,
     ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
         Box::pin(obtain::obtain(self, order))
-    }
-
-    fn renewal<'a>(
-        &'a self,
-        certificate: &'a StoredCertificate,
-    ) -> BoxFuture<'a, Result<Option<RenewalAdvice>, OrderError>> {
-        Box::pin(renewal::renewal(self, certificate))
     }
 }
 

@@ -28,6 +28,9 @@ const NONCE_TRIES: u32 = 5;
 /// The first pause between two looks at an order.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 
+/// How many names are blamed one by one.
+const MOST_BLAMED: usize = 5;
+
 /// The store that Traefik's format names; there is no other.
 const STORE: &str = "default";
 
@@ -252,13 +255,17 @@ async fn blame(acme: &mut AcmeOrder, of_order: Option<String>) -> OrderError {
         let message = message.unwrap_or_else(|| "the authority does not say why".to_owned());
         blamed.push((authorization.identifier().to_string(), message));
     }
-    let mut blamed = blamed.into_iter();
+    let more = blamed.len().saturating_sub(MOST_BLAMED);
+    let mut blamed = blamed.into_iter().take(MOST_BLAMED);
     let Some((name, mut message)) = blamed.next() else {
         let message = of_order.unwrap_or_else(|| "the order became invalid".to_owned());
         return OrderError::Refused(message);
     };
     for (other, why) in blamed {
         message.push_str(&format!("; nor {other}: {why}"));
+    }
+    if more > 0 {
+        message.push_str(&format!("; nor {more} more"));
     }
     OrderError::NotValidated { name, message }
 }
@@ -284,7 +291,7 @@ async fn finish(
         .timeout(wishes.patience);
     let chain = past_bad_nonces!(acme.poll_certificate(&policy)).map_err(|error| match error {
         Error::Timeout(_) => {
-            OrderError::Unreachable(format!("it did not issue in {:?}", wishes.patience))
+            OrderError::NotIssued(format!("nothing came in {:?}", wishes.patience))
         }
         other => failed(other),
     })?;
@@ -294,7 +301,7 @@ async fn finish(
 /// Whether what came is a chain for our key.
 fn check(chain: &str, key: &str) -> Result<(), OrderError> {
     let nonsense = |error: &dyn std::fmt::Display| {
-        OrderError::Unreachable(format!("what it issued can't be used: {error}"))
+        OrderError::NotIssued(format!("what came can't be used: {error}"))
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
     let chain = chain.map_err(|error| nonsense(&error))?;

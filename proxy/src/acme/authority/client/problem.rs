@@ -21,6 +21,9 @@ const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 /// How much of an answer that is no problem document is shown.
 const MOST_SHOWN: usize = 200;
 
+/// How much of an authority's words is kept, characters: they end in logs, stores and the API.
+const LONGEST_WORDS: usize = 1000;
+
 /// The longest time that an authority may ask us to wait; more is taken as this.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -113,6 +116,10 @@ pub(super) fn words(problem: &Problem) -> String {
         let detail = part.detail.as_deref().unwrap_or_default();
         words.push_str(&format!("; {name}: {detail}"));
     }
+    if let Some((end, _)) = words.char_indices().nth(LONGEST_WORDS) {
+        words.truncate(end);
+        words.push_str(" ..");
+    }
     words
 }
 
@@ -197,7 +204,7 @@ fn no_problem(body: &[u8]) -> Problem {
 }
 
 /// How long an answer asks us to wait (RFC 9110 §10.2.3).
-fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(response: &Response<Bytes>, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -2,39 +2,55 @@
 
 use std::time::{Duration, SystemTime};
 
-use instant_acme::{CertificateIdentifier, Error};
+use http::Method;
+use instant_acme::{CertificateIdentifier, Error, RenewalInfo};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tracing::debug;
 
 use super::super::{OrderError, RenewalAdvice};
-use super::account::Session;
-use super::problem::{Step, order_error, refusal};
+use super::Shared;
+use super::courier::fetch;
+use super::problem::{Step, order_error, refusal, retry_after};
 use crate::acme::store::StoredCertificate;
 
-/// Bounds of when to ask again (RFC 9773 §4.3.2).
+/// Bounds of when to ask again, and what an authority means that does not say (RFC 9773
+/// §4.3.2).
 const SOONEST: Duration = Duration::from_secs(60);
 const LATEST: Duration = Duration::from_secs(24 * 60 * 60);
+const USUAL: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What the authority says of a certificate; nothing if it has no opinion.
 pub(super) async fn renewal(
-    session: &Session,
+    shared: &Shared,
     certificate: &StoredCertificate,
 ) -> Result<Option<RenewalAdvice>, OrderError> {
     let Some(identity) = identity(certificate) else {
         return Ok(None);
     };
-    let (info, again) = match session.account.renewal_info(&identity).await {
-        Ok(answer) => answer,
-        Err(Error::Unsupported(_)) => return Ok(None),
+    match ask(shared, &identity).await {
+        Ok(advice) => Ok(advice),
         Err(error) if is_no_opinion(&error) => {
             debug!(name = certificate.domain.main, %error, "The authority advises no renewal");
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(order_error(error, Step::Order)),
+        Err(error) => Err(order_error(error, Step::Order)),
+    }
+}
+
+async fn ask(
+    shared: &Shared,
+    identity: &CertificateIdentifier<'_>,
+) -> Result<Option<RenewalAdvice>, Error> {
+    let Some(url) = shared.read_directory().await?.renewal_info else {
+        return Ok(None);
     };
+    let url = format!("{}/{identity}", url.trim_end_matches('/'));
+    let answer = fetch(&shared.https, &url, Method::GET).await?;
+    let info: RenewalInfo = serde_json::from_slice(answer.body())?;
     let from = SystemTime::from(info.suggested_window.start);
     let until = SystemTime::from(info.suggested_window.end);
+    let again = retry_after(&answer, SystemTime::now()).unwrap_or(USUAL);
     // A window that ends before it begins is to be ignored (RFC 9773 §4.2).
     Ok((from < until).then(|| RenewalAdvice {
         from,
@@ -50,11 +66,10 @@ pub(super) fn identity(certificate: &StoredCertificate) -> Option<CertificateIde
     Some(identity.into_owned())
 }
 
-/// A certificate that it does not know, or an answer without the time that it must have.
+/// A certificate that it does not know.
 fn is_no_opinion(error: &Error) -> bool {
-    let is_unknown = refusal(error).is_some_and(|refusal| {
+    refusal(error).is_some_and(|refusal| {
         let status = refusal.status();
         status.is_client_error() && status != http::StatusCode::TOO_MANY_REQUESTS
-    });
-    is_unknown || matches!(error, Error::Str(_))
+    })
 }

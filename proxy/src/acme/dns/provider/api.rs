@@ -51,11 +51,13 @@ pub(super) struct Reply {
 }
 
 impl Api {
-    /// An API at `base`, whose refusals `explain` understands.
+    /// An API at `base`, whose refusals `explain` understands. `timeout` names the
+    /// variables of the longest wait for an answer, lego's being 30 s.
     pub(super) fn new(
         code: &'static str,
         base: &str,
-        timeout: Duration,
+        variables: Variables<'_>,
+        timeout: &[&str],
         explain: fn(&Value) -> Option<String>,
     ) -> Result<Self, DnsError> {
         let unusable = || DnsError::Settings(format!("{code}: {base:?} is not a URL of a server"));
@@ -67,13 +69,13 @@ impl Api {
         let tls = tls.map_err(|error| failed(code, &error))?;
         let limits = Limits {
             head: None,
-            whole: Some(timeout),
+            whole: Some(variables.seconds(timeout, 30).max(Duration::from_secs(1))),
             body: LARGEST_ANSWER,
         };
         Ok(Self {
             code,
             base: base.trim_end_matches('/').to_owned(),
-            https: Https::new(tls, limits),
+            https: Https::new(tls, limits).through(variables.proxies()),
             headers: Vec::new(),
             explain,
         })
@@ -181,12 +183,6 @@ impl Reply {
             shown.take(LONGEST_QUOTE).collect()
         })
     }
-}
-
-/// `PREFIX_HTTP_TIMEOUT`, else lego's 30 s.
-pub(super) fn timeout(variables: Variables<'_>, names: &[&str]) -> Duration {
-    let given = variables.seconds(names, 30);
-    given.max(Duration::from_secs(1))
 }
 
 fn with_cause(error: &HttpsError) -> String {

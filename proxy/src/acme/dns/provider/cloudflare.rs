@@ -3,7 +3,6 @@
 //! A record is looked for before it is deleted rather than remembered, so that a proxy
 //! can clean up after another one that is gone.
 
-use futures_util::future::BoxFuture;
 use http::{HeaderName, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, plain};
 use super::super::variables::{Variables, missing};
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, failed};
 
 const CODE: &str = "cloudflare";
@@ -87,44 +86,6 @@ impl Cloudflare {
         })
     }
 
-    async fn create(&self, record: &Record) -> Result<(), DnsError> {
-        let zone = self.zone(record).await?;
-        let body = json!({
-            "type": "TXT",
-            "name": plain(&record.name),
-            "content": quoted(record),
-            "ttl": self.ttl,
-        });
-        let path = ["zones", &zone, "dns_records"];
-        let reply = self.records.call(Method::POST, &path, &[], Some(&body));
-        let reply = reply.await?;
-        // Left over by somebody who ended in the middle: the same value is as good.
-        if codes(&reply.value()).contains(&IS_THERE) {
-            return Ok(());
-        }
-        reply.done()
-    }
-
-    async fn delete(&self, record: &Record) -> Result<(), DnsError> {
-        let zone = self.zone(record).await?;
-        let path = ["zones", &zone, "dns_records"];
-        let name = plain(&record.name);
-        let query = [
-            ("type", "TXT"),
-            ("name", name.as_str()),
-            ("per_page", "100"),
-        ];
-        let reply = self.records.call(Method::GET, &path, &query, None);
-        let found: Found = reply.await?.json()?;
-        let ours = |item: &&Item| item.content.trim_matches('"') == record.proof.value();
-        for item in found.result.iter().filter(ours) {
-            let path = ["zones", &zone, "dns_records", &item.id];
-            let reply = self.records.call(Method::DELETE, &path, &[], None);
-            reply.await?.done_or_gone()?;
-        }
-        Ok(())
-    }
-
     /// The identifier of the zone that the record is in.
     async fn zone(&self, record: &Record) -> Result<String, DnsError> {
         let zone = self.lookup.zone(&record.name).await;
@@ -155,12 +116,42 @@ impl Provider for Cloudflare {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.create(record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        let zone = self.zone(record).await?;
+        let body = json!({
+            "type": "TXT",
+            "name": plain(&record.name),
+            "content": quoted(record),
+            "ttl": self.ttl,
+        });
+        let path = ["zones", &zone, "dns_records"];
+        let reply = self.records.call(Method::POST, &path, &[], Some(&body));
+        let reply = reply.await?;
+        // Left over by somebody who ended in the middle: the same value is as good.
+        if codes(&reply.value()).contains(&IS_THERE) {
+            return Ok(());
+        }
+        reply.done()
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.delete(record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        let zone = self.zone(record).await?;
+        let path = ["zones", &zone, "dns_records"];
+        let name = plain(&record.name);
+        let query = [
+            ("type", "TXT"),
+            ("name", name.as_str()),
+            ("per_page", "100"),
+        ];
+        let reply = self.records.call(Method::GET, &path, &query, None);
+        let found: Found = reply.await?.json()?;
+        let ours = |item: &&Item| item.content.trim_matches('"') == record.proof.value();
+        for item in found.result.iter().filter(ours) {
+            let path = ["zones", &zone, "dns_records", &item.id];
+            let reply = self.records.call(Method::DELETE, &path, &[], None);
+            reply.await?.done_or_gone()?;
+        }
+        Ok(())
     }
 }
 
@@ -185,7 +176,7 @@ fn connect(
     credentials: &Credentials,
 ) -> Result<Api, DnsError> {
     let timeout = ["CLOUDFLARE_HTTP_TIMEOUT", "CF_HTTP_TIMEOUT"];
-    let api = Api::new(CODE, base, api::timeout(variables, &timeout), explain)?;
+    let api = Api::new(CODE, base, variables, &timeout, explain)?;
     match credentials {
         Credentials::Key { email, key } => api
             .with_secret(HeaderName::from_static("x-auth-email"), email)?

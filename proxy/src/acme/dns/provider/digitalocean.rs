@@ -1,6 +1,5 @@
 //! DigitalOcean's API v2: lego's `digitalocean`.
 
-use futures_util::future::BoxFuture;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, plain};
 use super::super::variables::Variables;
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, failed, pace};
 
 const CODE: &str = "digitalocean";
@@ -49,47 +48,13 @@ impl DigitalOcean {
         let base = variables
             .text(&["DO_API_URL"])
             .unwrap_or_else(|| base.to_owned());
-        let timeout = api::timeout(variables, &["DO_HTTP_TIMEOUT"]);
+        let timeout = ["DO_HTTP_TIMEOUT"];
         Ok(Self {
-            api: Api::new(CODE, &base, timeout, explain)?.with_token(&token)?,
+            api: Api::new(CODE, &base, variables, &timeout, explain)?.with_token(&token)?,
             lookup: lookup.clone(),
             ttl: variables.number(&["DO_TTL"], 30),
             pace: pace(variables, "DO", 60, 5),
         })
-    }
-
-    async fn create(&self, record: &Record) -> Result<(), DnsError> {
-        let zone = self.zone(record).await?;
-        let body = json!({
-            "type": "TXT",
-            "name": record.name.to_ascii(),
-            "data": record.proof.value(),
-            "ttl": self.ttl,
-        });
-        let path = ["v2", "domains", &zone, "records"];
-        let reply = self.api.call(Method::POST, &path, &[], Some(&body));
-        reply.await?.done()
-    }
-
-    /// Looks for the record, so that a proxy can clean up after another one.
-    async fn delete(&self, record: &Record) -> Result<(), DnsError> {
-        let zone = self.zone(record).await?;
-        let path = ["v2", "domains", &zone, "records"];
-        let name = plain(&record.name);
-        let query = [
-            ("type", "TXT"),
-            ("name", name.as_str()),
-            ("per_page", "200"),
-        ];
-        let reply = self.api.call(Method::GET, &path, &query, None);
-        let found: Found = reply.await?.json()?;
-        let ours = |item: &&Item| item.data.trim_matches('"') == record.proof.value();
-        for item in found.domain_records.iter().filter(ours) {
-            let path = ["v2", "domains", &zone, "records", &item.id.to_string()];
-            let reply = self.api.call(Method::DELETE, &path, &[], None);
-            reply.await?.done_or_gone()?;
-        }
-        Ok(())
     }
 
     async fn zone(&self, record: &Record) -> Result<String, DnsError> {
@@ -107,12 +72,38 @@ impl Provider for DigitalOcean {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.create(record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        let zone = self.zone(record).await?;
+        let body = json!({
+            "type": "TXT",
+            "name": record.name.to_ascii(),
+            "data": record.proof.value(),
+            "ttl": self.ttl,
+        });
+        let path = ["v2", "domains", &zone, "records"];
+        let reply = self.api.call(Method::POST, &path, &[], Some(&body));
+        reply.await?.done()
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.delete(record))
+    /// Looks for the record, so that a proxy can clean up after another one.
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        let zone = self.zone(record).await?;
+        let path = ["v2", "domains", &zone, "records"];
+        let name = plain(&record.name);
+        let query = [
+            ("type", "TXT"),
+            ("name", name.as_str()),
+            ("per_page", "200"),
+        ];
+        let reply = self.api.call(Method::GET, &path, &query, None);
+        let found: Found = reply.await?.json()?;
+        let ours = |item: &&Item| item.data.trim_matches('"') == record.proof.value();
+        for item in found.domain_records.iter().filter(ours) {
+            let path = ["v2", "domains", &zone, "records", &item.id.to_string()];
+            let reply = self.api.call(Method::DELETE, &path, &[], None);
+            reply.await?.done_or_gone()?;
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,6 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -116,12 +115,12 @@ impl Provider for Exec {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.run("present", record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        self.run("present", record).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.run("cleanup", record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        self.run("cleanup", record).await
     }
 }
 

@@ -3,7 +3,6 @@
 //! The API of the DNS Console, for which `HETZNER_API_KEY` was, no longer exists: only
 //! `HETZNER_API_TOKEN` is of use. A change is an action that takes a moment.
 
-use futures_util::future::BoxFuture;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::super::lookup::Lookup;
 use super::super::solver::{Pace, Provider, Record, below, plain};
 use super::super::variables::Variables;
-use super::api::{self, Api, Reply};
+use super::api::{Api, Reply};
 use super::{DnsError, failed, pace};
 
 const CODE: &str = "hetzner";
@@ -61,9 +60,9 @@ impl Hetzner {
                     error
                 }
             })?;
-        let timeout = api::timeout(variables, &["HETZNER_HTTP_TIMEOUT"]);
+        let timeout = ["HETZNER_HTTP_TIMEOUT"];
         Ok(Self {
-            api: Api::new(CODE, base, timeout, explain)?.with_token(&token)?,
+            api: Api::new(CODE, base, variables, &timeout, explain)?.with_token(&token)?,
             lookup: lookup.clone(),
             ttl: variables.number(&["HETZNER_TTL"], 120),
             pace: pace(variables, "HETZNER", 60, 2),
@@ -84,21 +83,6 @@ impl Hetzner {
             action,
         ];
         self.api.call(Method::POST, &path, &[], Some(body)).await
-    }
-
-    async fn create(&self, record: &Record) -> Result<(), DnsError> {
-        let body = json!({ "ttl": self.ttl, "records": [{ "value": quoted(record) }] });
-        let reply = self.change(record, "add_records", &body).await?;
-        self.finish(reply.json::<Started>()?.action).await
-    }
-
-    async fn delete(&self, record: &Record) -> Result<(), DnsError> {
-        let body = json!({ "records": [{ "value": quoted(record) }] });
-        let reply = self.change(record, "remove_records", &body).await?;
-        if reply.status == http::StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        self.finish(reply.json::<Started>()?.action).await
     }
 
     /// Waits until the change is made.
@@ -132,12 +116,19 @@ impl Provider for Hetzner {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.create(record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        let body = json!({ "ttl": self.ttl, "records": [{ "value": quoted(record) }] });
+        let reply = self.change(record, "add_records", &body).await?;
+        self.finish(reply.json::<Started>()?.action).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.delete(record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        let body = json!({ "records": [{ "value": quoted(record) }] });
+        let reply = self.change(record, "remove_records", &body).await?;
+        if reply.status == http::StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        self.finish(reply.json::<Started>()?.action).await
     }
 }
 

@@ -5,14 +5,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
 use http::Method;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
 use super::super::solver::{Pace, Provider, Record};
 use super::super::variables::Variables;
-use super::api::{self, Api};
+use super::api::Api;
 use super::{DnsError, pace};
 
 const CODE: &str = "httpreq";
@@ -29,8 +28,8 @@ impl HttpReq {
     /// From `HTTPREQ_..`.
     pub(super) fn new(variables: Variables<'_>) -> Result<Self, DnsError> {
         let endpoint = variables.required(&["HTTPREQ_ENDPOINT"])?;
-        let timeout = api::timeout(variables, &["HTTPREQ_HTTP_TIMEOUT"]);
-        let mut api = Api::new(CODE, &endpoint, timeout, |_| None)?;
+        let timeout = ["HTTPREQ_HTTP_TIMEOUT"];
+        let mut api = Api::new(CODE, &endpoint, variables, &timeout, |_| None)?;
         let user = variables.text(&["HTTPREQ_USERNAME"]);
         let password = variables.text(&["HTTPREQ_PASSWORD"]);
         if let (Some(user), Some(password)) = (user, password) {
@@ -74,12 +73,12 @@ impl Provider for HttpReq {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.post("present", record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        self.post("present", record).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.post("cleanup", record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        self.post("cleanup", record).await
     }
 }
 

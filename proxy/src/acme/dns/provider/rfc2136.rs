@@ -6,7 +6,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record as DnsRecord, RecordType};
@@ -149,12 +148,12 @@ impl Provider for Rfc2136 {
         self.pace
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.change(Change::Add, record))
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        self.change(Change::Add, record).await
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(self.change(Change::Remove, record))
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        self.change(Change::Remove, record).await
     }
 }
 

@@ -34,12 +34,12 @@ impl Provider for Arc<Notebook> {
         }
     }
 
-    fn add<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(async move { self.note("add", record) })
+    async fn add(&self, record: &Record) -> Result<(), DnsError> {
+        self.note("add", record)
     }
 
-    fn remove<'a>(&'a self, record: &'a Record) -> BoxFuture<'a, Result<(), DnsError>> {
-        Box::pin(async move { self.note("remove", record) })
+    async fn remove(&self, record: &Record) -> Result<(), DnsError> {
+        self.note("remove", record)
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) enum Script {
     Slow(Duration),
     Invalid(Duration),
     Limited(Option<Duration>),
+    NotIssued,
     Useless,
 }
 
@@ -133,6 +134,7 @@ impl Ca {
             Script::Issue => sleep(SECOND).await,
             Script::Slow(wait) => sleep(wait).await,
             Script::Useless => return Ok(stored(&["other.example"], now, DAY)),
+            Script::NotIssued => return Err(OrderError::NotIssued("nothing came".to_owned())),
             Script::Limited(retry_after) => {
                 return Err(OrderError::RateLimited {
                     message: "too many orders".to_owned(),
@@ -210,24 +212,6 @@ impl Enroll for Client {
             Ok(Enrolled { authority, account })
         })
     }
-}
-
-impl Authority for Client {
-    fn obtain<'a>(
-        &'a self,
-        order: &'a Order,
-    ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
-        Box::pin(async move {
-            self.steps.step().await;
-            self.ca.orders.lock().unwrap().push(order.clone());
-            let running = self.ca.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.ca.most.fetch_max(running, Ordering::SeqCst);
-            let result = self.ca.issue(order).await;
-            self.ca.running.fetch_sub(1, Ordering::SeqCst);
-            self.steps.step().await;
-            result
-        })
-    }
 
     fn renewal<'a>(
         &'a self,
@@ -245,6 +229,24 @@ impl Authority for Client {
                 until,
                 ask_again_after: 21_600 * SECOND,
             }))
+        })
+    }
+}
+
+impl Authority for Client {
+    fn obtain<'a>(
+        &'a self,
+        order: &'a Order,
+    ) -> BoxFuture<'a, Result<StoredCertificate, OrderError>> {
+        Box::pin(async move {
+            self.steps.step().await;
+            self.ca.orders.lock().unwrap().push(order.clone());
+            let running = self.ca.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.ca.most.fetch_max(running, Ordering::SeqCst);
+            let result = self.ca.issue(order).await;
+            self.ca.running.fetch_sub(1, Ordering::SeqCst);
+            self.steps.step().await;
+            result
         })
     }
 }

@@ -1,21 +1,16 @@
 //! Locks as keys that live no longer than their lease.
 //!
 //! etcd counts the lease's time and removes the key when nobody kept it alive, so a
-//! dead holder needs nobody else. The holder counts as well, from before it asked, and
-//! so lets go no later than etcd does.
+//! dead holder needs nobody else.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::super::Lease;
+use super::super::kept::{self, Kept, Renewal};
 use super::client::{EtcdError, Gateway};
 use super::wire;
 
@@ -28,7 +23,7 @@ pub(super) async fn lock(
     key: String,
     owner: String,
     patience: Duration,
-) -> Result<Option<EtcdLease>, EtcdError> {
+) -> Result<Option<Box<dyn Lease>>, EtcdError> {
     if holder(gateway, &key).await?.is_some() {
         return Ok(None);
     }
@@ -48,7 +43,7 @@ pub(super) async fn lock(
     if !matches!(taken, Ok(true)) {
         held.revoke().await;
     }
-    Ok(taken?.then(|| EtcdLease::start(held, began)))
+    Ok(taken?.then(|| Kept::start(held, began)))
 }
 
 async fn holder(gateway: &Gateway, key: &str) -> Result<Option<Vec<u8>>, EtcdError> {
@@ -89,32 +84,8 @@ impl Held {
         Ok(holder.is_some_and(|holder| holder == owner.as_bytes()))
     }
 
-    /// Keeps the lease alive until told to stop, then ends it.
-    async fn keep(self, until: watch::Sender<Instant>, stop: CancellationToken) {
-        let pause = self.ttl / 4;
-        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-            let began = Instant::now();
-            if began >= *until.borrow() {
-                break;
-            }
-            match timeout(self.ttl / 2, self.renew()).await {
-                Ok(Ok(Some(ttl))) => {
-                    until.send_replace(began + ttl);
-                }
-                Ok(Ok(None)) => {
-                    debug!(lock = self.key, "A lock's lease was lost");
-                    break;
-                }
-                // It is held for as long as etcd keeps it; try again.
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        until.send_replace(Instant::now());
-        self.revoke().await;
-    }
-
     /// How long it lives from now on; nothing if it is over.
-    async fn renew(&self) -> Result<Option<Duration>, EtcdError> {
+    async fn stay_alive(&self) -> Result<Option<Duration>, EtcdError> {
         let question = wire::LeaseId { id: self.id };
         let asked = self.gateway.ask("/v3/lease/keepalive", &question).await;
         match asked {
@@ -136,46 +107,21 @@ impl Held {
     }
 }
 
-/// A lock that this proxy holds.
-pub(super) struct EtcdLease {
-    key: String,
-    until: watch::Receiver<Instant>,
-    stop: DropGuard,
-    task: JoinHandle<()>,
-}
-
-impl EtcdLease {
-    fn start(held: Held, began: Instant) -> Self {
-        let (sender, until) = watch::channel(began + held.ttl);
-        let stop = CancellationToken::new();
-        Self {
-            key: held.key.clone(),
-            until,
-            task: tokio::spawn(held.keep(sender, stop.clone())),
-            stop: stop.drop_guard(),
-        }
-    }
-}
-
-impl Lease for EtcdLease {
-    fn is_held(&self) -> bool {
-        Instant::now() < *self.until.borrow()
+impl kept::Held for Held {
+    fn name(&self) -> &str {
+        &self.key
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
-        let Self { stop, task, .. } = *self;
-        drop(stop);
-        Box::pin(async move {
-            drop(task.await);
-        })
+    fn term(&self) -> Duration {
+        self.ttl
     }
-}
 
-impl fmt::Debug for EtcdLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EtcdLease")
-            .field("key", &self.key)
-            .field("is_held", &self.is_held())
-            .finish_non_exhaustive()
+    async fn renew(&mut self) -> Option<Renewal> {
+        let left = self.stay_alive().await.ok()?;
+        Some(left.map_or(Renewal::Lost, Renewal::Held))
+    }
+
+    async fn let_go(self) {
+        self.revoke().await;
     }
 }

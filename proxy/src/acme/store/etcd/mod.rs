@@ -154,8 +154,7 @@ impl Store for EtcdStore {
             let count = inner.taken.fetch_add(1, Ordering::Relaxed);
             let owner = format!("{}-{count}", inner.owner);
             let lease = lock::lock(&inner.gateway, key, owner, patience).await;
-            let lease = lease.map_err(|error| inner.error(&error))?;
-            Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+            lease.map_err(|error| inner.error(&error))
         })
     }
 }

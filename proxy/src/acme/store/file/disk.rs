@@ -38,7 +38,7 @@ const WRITERS_PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Disk {
     place: String,
     main: Source,
-    /// Challenges, where others see what lies beside the file.
+    /// Challenges and failures, where others see what lies beside the file.
     side: Source,
     way: Option<Way>,
     contents: Option<Arc<Contents>>,
@@ -162,8 +162,14 @@ impl Disk {
         let way = self.way()?;
         self.close_to_others();
         self.refuse_if_open()?;
-        let is_brief = |change: &Change| {
-            matches!(change, Change::PutChallenge(_) | Change::RemoveChallenge(_))
+        let is_brief = |change: &Change| match change {
+            Change::SetAccount(_) | Change::PutCertificate(_) | Change::RemoveCertificate(_) => {
+                false
+            }
+            Change::PutChallenge(_)
+            | Change::RemoveChallenge(_)
+            | Change::PutFailure(_)
+            | Change::RemoveFailure(_) => true,
         };
         let (brief, lasting) = changes
             .into_iter()
@@ -316,6 +322,7 @@ impl Disk {
         for (name, resolver) in self.side.document.meaning().contents.resolvers {
             let part = meaning.contents.resolvers.entry(name).or_default();
             part.challenges.extend(resolver.challenges);
+            part.failures.extend(resolver.failures);
         }
         if meaning.problems != self.problems {
             for problem in &meaning.problems {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::super::{Account, Contents, StoredCertificate};
 use super::*;
 use crate::acme::challenge::{Challenge, ChallengeKind};
+use crate::acme::store::object::tests::failure;
 use crate::config::dynamic::Domain;
 
 /// Longer than anything here takes; only a failure waits for it.
@@ -161,6 +162,49 @@ async fn challenges_are_shared_and_leave_traefiks_file_alone() {
             .challenges
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn failures_outlive_those_who_failed_and_leave_traefiks_file_alone() {
+    let directory = Directory::new();
+    let path = directory.path("acme.json");
+    // One look at the clock: they are compared.
+    let (a, b) = (failure("a.example"), failure("b.example"));
+    let failed = |names: &str| {
+        if names == a.names {
+            a.clone()
+        } else {
+            b.clone()
+        }
+    };
+    let ours = opened(&path).await;
+    for names in ["a.example", "b.example", "a.example"] {
+        let change = vec![Change::PutFailure(failed(names))];
+        ours.apply("le", change).await.unwrap();
+    }
+    drop(ours);
+    let theirs = opened(&path).await;
+    let known = || {
+        let seen = theirs.observed().borrow().clone();
+        seen.contents.as_ref().unwrap().resolvers["le"]
+            .failures
+            .clone()
+    };
+    assert_eq!(known(), [failed("b.example"), failed("a.example")]);
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    let mut change = put("b.example", "chain");
+    change.push(Change::RemoveFailure("b.example".to_owned()));
+    theirs.apply("le", change).await.unwrap();
+    assert_eq!(known(), [failed("a.example")]);
+    // Whatever else lies there is no failure and no reason to have none.
+    let side = directory.path("acme.json.challenges");
+    let text = r#"{"le":{"TidegateFailures":[{"names":null},{"names":"x","at":18446744073709551615},{"names":"c.example"}]}}"#;
+    write_600(&side, text);
+    let is_c = |seen: &Observed| {
+        let own = seen.contents.as_ref().and_then(|it| it.resolvers.get("le"));
+        own.is_some_and(|own| own.failures.len() == 1 && own.failures[0].names == "c.example")
+    };
+    until(&theirs, is_c).await;
 }
 
 #[tokio::test]

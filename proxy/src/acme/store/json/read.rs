@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{CHALLENGES, Document, FormatError, Resolver};
+use super::{CHALLENGES, Document, FAILURES, FormatError, Resolver};
 
 /// Members of a file of Traefik 1, where Traefik 2 has names of resolvers.
 const VERSION_1: [&str; 5] = [
@@ -120,6 +120,11 @@ impl<'de> Visitor<'de> for Part<'_> {
                     let mut challenges = None;
                     map.next_value_seed(List(&mut challenges))?;
                     self.0.challenges = challenges.unwrap_or_default();
+                }
+                FAILURES => {
+                    let mut failures = None;
+                    map.next_value_seed(List(&mut failures))?;
+                    self.0.failures = failures.unwrap_or_default();
                 }
                 "PrivateKey" | "Registration" | "Email" => {
                     return Err(A::Error::custom("an account where a resolver should be"));

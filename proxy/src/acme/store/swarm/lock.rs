@@ -13,15 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tidegate_shared::docker::{ConfigObject, Configs, EngineError, Labels};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::debug;
+use tokio::time::Instant;
 
 use super::super::Lease;
+use super::super::kept::{self, Kept, Renewal};
 use super::super::object::short_hash;
 use super::STORE_LABEL;
 
@@ -105,7 +101,7 @@ impl Locks {
         this: &Arc<Self>,
         name: &str,
         patience: Duration,
-    ) -> Result<Option<SwarmLease>, EngineError> {
+    ) -> Result<Option<Box<dyn Lease>>, EngineError> {
         let count = this.taken.fetch_add(1, Ordering::Relaxed);
         let owner = format!("{}-{count}", this.owner);
         let config = format!("{}.lock.{}", this.prefix, short_hash(&[name]));
@@ -136,7 +132,7 @@ impl Locks {
             config,
             patience,
         };
-        Ok(Some(SwarmLease::start(held, began)))
+        Ok(Some(Kept::start(held, began)))
     }
 
     fn labels(&self, name: &str, owner: &str) -> Labels {
@@ -184,32 +180,6 @@ struct Held {
 }
 
 impl Held {
-    /// Counts on until told to stop, then lets go.
-    async fn keep(mut self, until: watch::Sender<Instant>, stop: CancellationToken) {
-        let pause = self.patience / 4;
-        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-            let began = Instant::now();
-            if began >= *until.borrow() {
-                break;
-            }
-            match timeout(self.patience / 2, self.count()).await {
-                Ok(Ok(true)) => {
-                    until.send_replace(began + self.patience);
-                }
-                Ok(Ok(false)) => {
-                    until.send_replace(began);
-                    debug!(lock = self.config.name, "A lock was taken over");
-                    return;
-                }
-                // It is held for as long as others have to wait; try again.
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        until.send_replace(Instant::now());
-        // Who can't reach the engine now leaves it to the patience of others.
-        drop(timeout(self.patience, self.give_back()).await);
-    }
-
     /// One more, if it is still ours. Looks twice: our last step may have been made
     /// although its answer was lost.
     async fn count(&mut self) -> Result<bool, EngineError> {
@@ -239,13 +209,6 @@ impl Held {
         self.locks.engine.label_config(&self.config, &labels).await
     }
 
-    /// Removes it, right after it was seen to be ours.
-    async fn give_back(&mut self) {
-        if let Ok(true) = self.count().await {
-            drop(self.locks.engine.remove_config(&self.config.id).await);
-        }
-    }
-
     /// Takes over a lock of the dead and removes it.
     async fn take_and_remove(self) {
         if let Ok(true) = self.step().await {
@@ -254,47 +217,29 @@ impl Held {
     }
 }
 
-/// A lock that this proxy holds.
-pub(super) struct SwarmLease {
-    name: String,
-    until: watch::Receiver<Instant>,
-    stop: DropGuard,
-    task: JoinHandle<()>,
-}
-
-impl SwarmLease {
-    fn start(held: Held, began: Instant) -> Self {
-        let (sender, until) = watch::channel(began + held.patience);
-        let stop = CancellationToken::new();
-        Self {
-            name: held.config.name.clone(),
-            until,
-            task: tokio::spawn(held.keep(sender, stop.clone())),
-            stop: stop.drop_guard(),
-        }
-    }
-}
-
-impl Lease for SwarmLease {
-    fn is_held(&self) -> bool {
-        Instant::now() < *self.until.borrow()
+impl kept::Held for Held {
+    fn name(&self) -> &str {
+        &self.config.name
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
-        let Self { stop, task, .. } = *self;
-        drop(stop);
-        Box::pin(async move {
-            drop(task.await);
+    fn term(&self) -> Duration {
+        self.patience
+    }
+
+    async fn renew(&mut self) -> Option<Renewal> {
+        let is_ours = self.count().await.ok()?;
+        Some(if is_ours {
+            Renewal::Held(self.patience)
+        } else {
+            Renewal::Lost
         })
     }
-}
 
-impl fmt::Debug for SwarmLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SwarmLease")
-            .field("name", &self.name)
-            .field("is_held", &self.is_held())
-            .finish_non_exhaustive()
+    /// Removes it, right after it was seen to be ours.
+    async fn let_go(mut self) {
+        if let Ok(true) = self.count().await {
+            drop(self.locks.engine.remove_config(&self.config.id).await);
+        }
     }
 }
 

@@ -147,8 +147,7 @@ impl Store for SwarmStore {
     ) -> BoxFuture<'a, Result<Option<Box<dyn Lease>>, StoreError>> {
         Box::pin(async move {
             let lock = Locks::lock(&self.inner.locks, name, patience).await;
-            let lease = lock.map_err(|error| self.inner.error(&error))?;
-            Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+            lock.map_err(|error| self.inner.error(&error))
         })
     }
 }

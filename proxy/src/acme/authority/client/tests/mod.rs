@@ -180,8 +180,10 @@ async fn a_profile_is_ordered_by_if_it_is_offered() {
 #[tokio::test]
 async fn the_authority_says_when_to_renew() {
     let fake = Fake::start(&json!({"renewalInfo": "/ari"})).await;
-    let authority = authority(&fake, "").await;
-    let issued = authority.obtain(&order()).await.unwrap();
+    let issued = authority(&fake, "").await.obtain(&order()).await;
+    let issued = issued.unwrap();
+    // Whoever has an account or not.
+    let client = client(&settings(&fake.directory())).unwrap();
     let window = |start: &str, end: &str| {
         let window = json!({"suggestedWindow": {"start": start, "end": end}});
         Said::json(200, &window)
@@ -192,7 +194,7 @@ async fn the_authority_says_when_to_renew() {
         (good().after("1"), Some(60.0)),
         (good().after("9999999"), Some(86_400.0)),
         (good().after("18446744073709551615"), Some(86_400.0)),
-        (good(), None),
+        (good(), Some(21_600.0)),
         (
             window("2027-01-03T04:00:00Z", "2027-01-02T04:00:00Z").after("60"),
             None,
@@ -202,9 +204,8 @@ async fn the_authority_says_when_to_renew() {
     for (said, expected) in table {
         let shown = format!("{said:?}");
         fake.answer_renewal(said);
-        let advice = authority.renewal(&issued).await.unwrap();
-        // The library makes a moment of it and a duration again.
-        let again = advice.map(|advice| (advice.ask_again_after.as_secs_f64()).round());
+        let advice = client.renewal(&issued).await.unwrap();
+        let again = advice.map(|advice| advice.ask_again_after.as_secs_f64());
         assert_eq!(again, expected, "{shown}");
         if let Some(advice) = advice {
             let day = advice.until.duration_since(advice.from).unwrap();
@@ -212,7 +213,13 @@ async fn the_authority_says_when_to_renew() {
         }
     }
     fake.answer_renewal(Said::text(500, "oops"));
-    let failed = authority.renewal(&issued).await;
+    let failed = client.renewal(&issued).await;
+    assert!(
+        matches!(failed, Err(OrderError::Unreachable(_))),
+        "{failed:?}"
+    );
+    fake.answer_renewal(Said::text(200, "oops"));
+    let failed = client.renewal(&issued).await;
     assert!(
         matches!(failed, Err(OrderError::Unreachable(_))),
         "{failed:?}"
@@ -247,7 +254,8 @@ async fn an_authority_without_renewal_info_is_not_told_of_replacements() {
     let fake = Fake::start(&json!({})).await;
     let authority = authority(&fake, "").await;
     let issued = authority.obtain(&order()).await.unwrap();
-    assert_eq!(authority.renewal(&issued).await.unwrap(), None);
+    let client = client(&settings(&fake.directory())).unwrap();
+    assert_eq!(client.renewal(&issued).await.unwrap(), None);
     let replacing = Order {
         replaces: Some(issued),
         ..order()
@@ -266,10 +274,18 @@ async fn a_certificate_of_another_key_is_not_taken() {
     let authority = authority(&fake, "").await;
     fake.confuse_keys();
     let refused = authority.obtain(&order()).await.unwrap_err().to_string();
-    assert!(
-        refused.contains("what it issued can't be used"),
-        "{refused}"
-    );
+    assert!(refused.contains("what came can't be used"), "{refused}");
+}
+
+#[tokio::test]
+async fn endless_words_are_cut() {
+    let fake = Fake::start(&json!({})).await;
+    let client = client(&settings(&fake.directory())).unwrap();
+    let detail = "\u{fc}".repeat(100_000);
+    fake.answer_account(Said::json(403, &json!({ "detail": detail })));
+    let refused = client.enroll(None).await.unwrap_err().to_string();
+    let length = refused.chars().count();
+    assert!((1000..1100).contains(&length), "{length}");
 }
 
 #[tokio::test]
