@@ -221,4 +221,8 @@ impl Enroll for Unable {
         let error = OrderError::Local(self.0.clone());
         Box::pin(std::future::ready(Err(error)))
     }
+
+    fn is_of(&self, _account: &Account) -> bool {
+        false
+    }
 }

@@ -54,6 +54,10 @@ pub trait Enroll: fmt::Debug + Send + Sync {
     /// Uses `known` if it is of this authority, else makes an account. A new or changed
     /// account comes back to be stored before anything is ordered with it.
     fn enroll(&self, known: Option<Account>) -> BoxFuture<'_, Result<Enrolled, OrderError>>;
+
+    /// Whether an account is of this authority and usable, as far as can be told without
+    /// asking it.
+    fn is_of(&self, account: &Account) -> bool;
 }
 
 /// An authority that can be asked.

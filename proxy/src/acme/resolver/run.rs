@@ -373,7 +373,7 @@ impl Resolver {
     /// Asks about the renewal of one certificate at a time.
     fn ask(&mut self) {
         let is_idle = !self.is_asking && !self.is_paused() && *self.parts.is_ready.borrow();
-        if !is_idle || !self.may_enroll() {
+        if !is_idle {
             return;
         }
         let now = Instant::now();
@@ -383,7 +383,8 @@ impl Resolver {
         };
         let in_use = self.sets.iter().filter_map(|set| set.standing.held);
         let mut volumes = in_use.filter_map(|index| self.library.volumes.get(index));
-        let Some(volume) = volumes.find(|volume| is_due(&volume.identity)) else {
+        let volume = volumes.find(|volume| is_due(&volume.identity));
+        let Some(volume) = volume.filter(|_| self.may_enroll()) else {
             return;
         };
         self.is_asking = true;
@@ -398,7 +399,7 @@ impl Resolver {
                 .tools
                 .office
                 .account()
-                .is_some_and(|account| account.key_type == "P256")
+                .is_some_and(|account| self.parts.enroll.is_of(&account))
     }
 
     /// When something is due next, if nothing happens.

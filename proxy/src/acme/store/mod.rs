@@ -63,7 +63,8 @@ pub struct Account {
     pub status: String,
     /// The private key, DER as Traefik keeps it: PKCS#1, SEC 1 or PKCS#8.
     pub private_key: Vec<u8>,
-    /// Traefik's name of the key's kind: `P256`, `P384`, `2048`, `4096`, `8192`.
+    /// What Traefik 2 calls the kind of its certificates' keys: `P256`, `P384`, `2048`,
+    /// `4096`, `8192`; empty if its settings say that.
     pub key_type: String,
 }
 

@@ -26,6 +26,7 @@ use tracing::warn;
 
 use self::account::Session;
 use self::key::KeyType;
+use self::signer::Signer;
 use super::{Announce, Authority, Enroll, Enrolled, Order, OrderError, RenewalAdvice};
 use crate::acme::dns::DnsSolver;
 use crate::acme::https::{Https, Limits};
@@ -220,6 +221,11 @@ impl Enroll for Client {
                 account,
             })
         })
+    }
+
+    fn is_of(&self, account: &Account) -> bool {
+        account::is_ours(account, &self.shared.directory)
+            && Signer::new(&account.private_key).is_ok()
     }
 }
 

@@ -199,7 +199,7 @@ impl Enroll for Client {
                     contact: Vec::new(),
                     status: "valid".to_owned(),
                     private_key: vec![1],
-                    key_type: "P256".to_owned(),
+                    key_type: String::new(),
                 }
             });
             self.steps.step().await;
@@ -209,6 +209,10 @@ impl Enroll for Client {
             });
             Ok(Enrolled { authority, account })
         })
+    }
+
+    fn is_of(&self, account: &Account) -> bool {
+        account.uri.starts_with("https://ca.example/")
     }
 }
 
