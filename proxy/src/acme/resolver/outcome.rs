@@ -77,6 +77,7 @@ impl Resolver {
         let now = Instant::now();
         let kept = self.attempts.values().filter(|it| it.lease.is_some());
         let has_room = kept.count() < KEPT_LOCKS;
+        self.told.insert(Key::clone(&key));
         let attempt = self.attempt(Key::clone(&key));
         let is_news = attempt.failed(now + setback.names, error.to_string());
         let keeps = setback.is_everywhere && attempt.keeps_others_away() && has_room;
@@ -86,7 +87,7 @@ impl Resolver {
             self.tasks.spawn(order::release(lease));
         }
         let (resolver, wait) = (&self.parts.name, setback.names.as_secs());
-        if is_news && setback.resolver.is_none() {
+        if is_news {
             warn!(%resolver, names = %key, reason = %error, next_attempt_in = wait, "No certificate");
         } else {
             debug!(%resolver, names = %key, reason = %error, next_attempt_in = wait, "No certificate");

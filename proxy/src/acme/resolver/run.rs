@@ -73,8 +73,8 @@ pub(super) struct Resolver {
     pub(super) tools: Tools,
     observed: watch::Receiver<Arc<Observed>>,
     /// What the library was filled from.
-    contents: Option<Arc<Contents>>,
-    trouble: Option<String>,
+    pub(super) contents: Option<Arc<Contents>>,
+    pub(super) trouble: Option<String>,
     pub(super) library: Library,
     /// Certificates on their way into the store.
     unsaved: Vec<StoredCertificate>,
@@ -94,6 +94,8 @@ pub(super) struct Resolver {
     pub(super) mine: HashSet<Identity>,
     pub(super) orders: BTreeMap<&'static str, u64>,
     broken: Vec<(String, String)>,
+    /// Names without a certificate of which the log has a line.
+    pub(super) told: HashSet<Key>,
     pub(super) tasks: JoinSet<Event>,
 }
 
@@ -128,6 +130,7 @@ impl Resolver {
             mine: HashSet::new(),
             orders: BTreeMap::new(),
             broken: Vec::new(),
+            told: HashSet::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -137,6 +140,7 @@ impl Resolver {
             self.observe();
             self.read().await;
             self.plan();
+            self.tell();
             self.settle_locks();
             self.start_orders();
             self.ask();
