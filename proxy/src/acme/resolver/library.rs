@@ -9,10 +9,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use sha2::{Digest, Sha256};
-use tidegate_shared::report::Chain;
 use tokio::task::spawn_blocking;
 
-use super::plan;
 use crate::acme::store::StoredCertificate;
 use crate::tls::{Certificate, IssuedCertificate};
 
@@ -66,7 +64,7 @@ impl Library {
                     certificate: Arc::clone(certificate),
                     stored,
                 }),
-                Err(error) => self.broken.push((label(&stored), error.clone())),
+                Err(error) => self.broken.push((stored.label(), error.clone())),
             }
             self.read.insert(identity, result);
         }
@@ -99,7 +97,7 @@ fn read_all(
         let identity = identity(&stored);
         let result = match known.get(&identity) {
             Some(result) => result.clone(),
-            None => read(crypto, &stored).map(Arc::new),
+            None => stored.load(crypto).map(Arc::new),
         };
         (identity, stored, result)
     });
@@ -113,24 +111,6 @@ pub(super) fn identity(stored: &StoredCertificate) -> Identity {
     digest.update(&stored.chain);
     digest.update(&stored.key);
     digest.finalize().into()
-}
-
-fn read(crypto: &CryptoProvider, stored: &StoredCertificate) -> Result<Certificate, String> {
-    let chain = pem(&stored.chain, "certificate")?;
-    let key = pem(&stored.key, "private key")?;
-    Certificate::load(crypto, chain, key).map_err(|error| Chain(&error).to_string())
-}
-
-/// PEM text. Whatever else lies in a store must not be taken for a file's name.
-fn pem<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
-    let text = std::str::from_utf8(bytes).ok();
-    text.filter(|text| text.contains("-----BEGIN"))
-        .ok_or_else(|| format!("its {what} is not in PEM"))
-}
-
-/// The names that a stored certificate was ordered for, as one word.
-fn label(stored: &StoredCertificate) -> String {
-    plan::names(&stored.domain).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

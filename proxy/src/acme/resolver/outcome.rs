@@ -67,6 +67,7 @@ impl Resolver {
         let setback = setback(error, failures, self.pauses, fastrand::f64());
         let now = Instant::now();
         let (time, tools) = (self.parts.clock.now(), self.tools.clone());
+        self.told.insert(Key::clone(&key));
         let attempt = self.attempt(Key::clone(&key));
         let is_news = attempt.failed(now + setback.names, error.to_string());
         if setback.is_everywhere {
@@ -76,7 +77,7 @@ impl Resolver {
             self.tasks.spawn(order::release(lease));
         }
         let (resolver, wait) = (&self.parts.name, setback.names.as_secs());
-        if is_news && setback.resolver.is_none() {
+        if is_news {
             warn!(%resolver, names = %key, reason = %error, next_attempt_in = wait, "No certificate");
         } else {
             debug!(%resolver, names = %key, reason = %error, next_attempt_in = wait, "No certificate");

@@ -67,7 +67,7 @@ pub(super) struct Resolver {
     observed: watch::Receiver<Arc<Observed>>,
     /// What the library was filled from.
     pub(super) contents: Option<Arc<Contents>>,
-    trouble: Option<String>,
+    pub(super) trouble: Option<String>,
     pub(super) library: Library,
     /// Certificates on their way into the store.
     unsaved: Vec<StoredCertificate>,
@@ -89,6 +89,8 @@ pub(super) struct Resolver {
     pub(super) mine: HashSet<Identity>,
     pub(super) orders: BTreeMap<&'static str, u64>,
     broken: Vec<(String, String)>,
+    /// Names without a certificate of which the log has a line.
+    pub(super) told: HashSet<Key>,
     pub(super) tasks: JoinSet<Event>,
 }
 
@@ -124,6 +126,7 @@ impl Resolver {
             mine: HashSet::new(),
             orders: BTreeMap::new(),
             broken: Vec::new(),
+            told: HashSet::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -133,6 +136,7 @@ impl Resolver {
             self.observe();
             self.read().await;
             self.plan();
+            self.tell();
             self.settle_locks();
             self.start_orders();
             self.ask();

@@ -1,16 +1,52 @@
-//! A resolver as the API shows it.
+//! A resolver as the API shows it, and what the log has of names without a certificate.
 
-use std::time::SystemTime;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::attempt::Last;
+use super::order::Key;
 use super::plan::Need;
 use super::run::{Phase, Resolver, Set};
 use super::state::{Pause, ResolverState, SetState, SetStatus};
 use crate::acme::store::Account;
 
+/// A pause that is worth a line for each name that has no certificate.
+const NOTICEABLE: Duration = Duration::from_secs(10);
+
 impl Resolver {
+    /// Says of each set why it has no certificate, once, if nothing is done about it for
+    /// long. What its own order came to is told when it ends.
+    pub(super) fn tell(&mut self) {
+        let is_missing = |set: &&Set| set.standing.not_after.is_none();
+        let missing = self.sets.iter().filter(is_missing);
+        let missing: BTreeSet<Key> = missing.map(|set| Key::clone(&set.key)).collect();
+        self.told.retain(|key| missing.contains(key));
+        let Some(reason) = self.hindrance() else {
+            return;
+        };
+        for key in missing {
+            if !self.running.contains_key(&key) && self.told.insert(Key::clone(&key)) {
+                warn!(resolver = %self.parts.name, names = %key, reason, "No certificate");
+            }
+        }
+    }
+
+    /// What keeps the resolver from ordering anything, if that lasts.
+    fn hindrance(&self) -> Option<String> {
+        let pause = self.pause.as_ref();
+        let pause = pause.filter(|pause| pause.until > Instant::now() + NOTICEABLE);
+        let reason = pause.map(|pause| pause.reason.clone());
+        reason.or_else(|| self.unread())
+    }
+
+    /// Why nothing is known of the store, if nothing ever was.
+    fn unread(&self) -> Option<String> {
+        self.trouble.clone().filter(|_| self.contents.is_none())
+    }
+
     pub(super) fn state(&self, account: Option<Account>) -> ResolverState {
         let pause = self.pause.as_ref().filter(|_| self.is_paused());
         ResolverState {
@@ -23,9 +59,17 @@ impl Resolver {
             }),
             sets: self.sets.iter().map(|set| self.set_state(set)).collect(),
             certificates: self.library.volumes.len(),
-            broken: self.library.broken.clone(),
+            broken: self.broken(),
             orders: self.orders.clone(),
         }
+    }
+
+    /// What lies in the store and can't be served, as far as it can be read or not.
+    fn broken(&self) -> Vec<(String, String)> {
+        let contents = self.contents.as_ref();
+        let own = contents.and_then(|contents| contents.resolvers.get(&*self.parts.name));
+        let unreadable = own.into_iter().flat_map(|own| &own.broken);
+        unreadable.chain(&self.library.broken).cloned().collect()
     }
 
     fn set_state(&self, set: &Set) -> SetState {
@@ -66,8 +110,9 @@ impl Resolver {
                 Some(format!("its names come with the certificate for {main}"))
             }
             Need::Order | Need::Renew => {
-                let pause = self.pause.as_ref().filter(|_| self.is_paused())?;
-                Some(pause.reason.clone())
+                let pause = self.pause.as_ref().filter(|_| self.is_paused());
+                let reason = pause.map(|pause| pause.reason.clone());
+                reason.or_else(|| self.unread())
             }
         }
     }

@@ -160,16 +160,22 @@ impl Resolver {
         if let Some(entry) = &self.account {
             match entry.read() {
                 Ok(account) => contents.account = account,
-                Err(error) => problems.push(format!("the account of {name:?}: {error}")),
+                Err(error) => {
+                    problems.push(format!("the account of {name:?}: {error}"));
+                    contents.broken.push(("the account".to_owned(), error));
+                }
             }
         }
         for entry in self.certificates.iter().flatten() {
             match entry.read() {
                 Ok(certificate) => contents.certificates.extend(certificate),
-                Err(error) => problems.push(format!(
-                    "the certificate for {:?} of {name:?}: {error}",
-                    entry.main()
-                )),
+                Err(error) => {
+                    let names = entry.names();
+                    problems.push(format!(
+                        "the certificate for {names:?} of {name:?}: {error}"
+                    ));
+                    contents.broken.push((names, error));
+                }
             }
         }
         let challenges = self.challenges.iter().filter_map(ChallengeEntry::read);

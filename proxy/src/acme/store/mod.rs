@@ -26,12 +26,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use rustls::crypto::CryptoProvider;
 use thiserror::Error;
+use tidegate_shared::report::Chain;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::challenge::Challenge;
 use crate::config::dynamic::Domain;
+use crate::tls::Certificate;
 
 /// How long a failure is kept after names may be ordered again: so long proxies go on
 /// counting.
@@ -51,6 +54,9 @@ pub struct ResolverContents {
     pub account: Option<Account>,
     /// Its certificates, each set of names once.
     pub certificates: Vec<StoredCertificate>,
+    /// What lies there for a certificate or the account and can't be read: which names or
+    /// what it is, and why. It is known where it lies and goes nowhere else.
+    pub broken: Vec<(String, String)>,
     /// Challenges that are being answered now, by any proxy.
     pub challenges: Vec<Challenge>,
     /// Orders that failed and are not to be made again yet, by any proxy.
@@ -88,7 +94,8 @@ pub struct Account {
     pub status: String,
     /// The private key, DER as Traefik keeps it: PKCS#1, SEC 1 or PKCS#8.
     pub private_key: Vec<u8>,
-    /// Traefik's name of the key's kind: `P256`, `P384`, `2048`, `4096`, `8192`.
+    /// What Traefik 2 calls the kind of its certificates' keys: `P256`, `P384`, `2048`,
+    /// `4096`, `8192`; empty if its settings say that.
     pub key_type: String,
 }
 
@@ -266,6 +273,32 @@ impl fmt::Debug for Account {
             .field("uri", &self.uri)
             .finish_non_exhaustive()
     }
+}
+
+impl StoredCertificate {
+    /// Its names, joined by commas.
+    pub fn label(&self) -> String {
+        let main = Some(&self.domain.main).filter(|main| !main.is_empty());
+        let names = main.into_iter().chain(&self.domain.sans);
+        names.map(String::as_str).collect::<Vec<_>>().join(",")
+    }
+
+    /// The certificate, ready to be served.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn load(&self, crypto: &CryptoProvider) -> Result<Certificate, String> {
+        let chain = pem(&self.chain, "certificate")?;
+        let key = pem(&self.key, "private key")?;
+        Certificate::load(crypto, chain, key).map_err(|error| Chain(&error).to_string())
+    }
+}
+
+/// PEM text. Whatever else lies in a store must not be taken for a file's name.
+fn pem<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
+    let text = std::str::from_utf8(bytes).ok();
+    text.filter(|text| text.contains("-----BEGIN"))
+        .ok_or_else(|| format!("its {what} is not in PEM"))
 }
 
 impl fmt::Debug for StoredCertificate {

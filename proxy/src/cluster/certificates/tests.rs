@@ -30,6 +30,7 @@ impl Shelf {
                 key_type: String::new(),
             }),
             certificates,
+            broken: Vec::new(),
             challenges: vec![Challenge {
                 kind: ChallengeKind::Http01,
                 name: "a.example".to_owned(),

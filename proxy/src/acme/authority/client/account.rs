@@ -1,7 +1,7 @@
 //! Our account at the authority: the one that the store holds, or a new one.
 //!
 //! An account keeps the key that it was made with; those that Traefik made go on as
-//! they are. What belongs to another authority, or is unknown to this one, is
+//! they are, and ours are of a kind that Traefik can go on with. What belongs to another authority, or is unknown to this one, is
 //! replaced, as Traefik replaces it.
 
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::super::OrderError;
 use super::Shared;
 use super::courier::{Courier, fetch};
+use super::key::account_key;
 use super::problem::{Step, order_error, refusal};
 use super::signer::Signer;
 use crate::acme::store::Account;
@@ -58,18 +59,16 @@ pub(super) async fn enroll(
     Ok((session, Some(account)))
 }
 
-/// Whether an account is of this authority: the hosts tell, as with Traefik.
+/// Whether an account is of this authority, and says so if not: the hosts tell, as
+/// with Traefik.
 fn is_ours(account: &Account, directory: &str) -> bool {
-    if account.uri.is_empty() {
-        return false;
-    }
     let host = |text: &str| {
         let uri: Option<Uri> = text.parse().ok();
         uri.and_then(|uri| uri.host().map(str::to_ascii_lowercase))
     };
     let (theirs, ours) = (host(&account.uri), host(directory));
     let is_ours = theirs.is_some() && theirs == ours;
-    if !is_ours {
+    if !is_ours && !account.uri.is_empty() {
         info!(
             account = account.uri,
             authority = directory,
@@ -184,26 +183,29 @@ async fn create(shared: &Arc<Shared>) -> Result<(Session, Account), OrderError> 
     };
     let external = shared.external.as_ref();
     let external = external.map(|key| ExternalAccountKey::new(key.kid.clone(), &key.key));
-    let courier = Box::new(Courier::new(Arc::clone(&shared.https), None));
-    let (account, credentials) = AcmeAccount::builder_with_http(courier)
+    let key = account_key().await?;
+    let signer = Signer::new(&key).map_err(|error| OrderError::Account(error.to_string()))?;
+    let signer = Arc::new(signer);
+    let courier = Courier::new(Arc::clone(&shared.https), Some(Arc::clone(&signer)));
+    let courier = Box::new(courier.binding(shared.external.as_ref()));
+    let (account, _) = AcmeAccount::builder_with_http(courier)
         .create(&wanted, shared.directory.clone(), external.as_ref())
         .await
         .map_err(failed)?;
-    let key = credentials.private_key().secret_pkcs8_der();
-    let signer = Signer::new(key).map_err(|error| OrderError::Account(error.to_string()))?;
     let stored = Account {
         email: shared.email.clone(),
         uri: account.id().to_owned(),
         contact,
         status: "valid".to_owned(),
-        private_key: key.to_vec(),
-        key_type: "P256".to_owned(),
+        private_key: key,
+        // Traefik 2 would make certificates of this kind, whatever its settings say.
+        key_type: String::new(),
     };
     info!(account = stored.uri, "Made an account at the authority");
     let session = Session {
         shared: Arc::clone(shared),
         account,
-        signer: Arc::new(signer),
+        signer,
     };
     Ok((session, stored))
 }

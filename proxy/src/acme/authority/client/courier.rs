@@ -10,7 +10,9 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use ring::hmac;
 
+use super::ExternalKey;
 use super::account::Directory;
 use super::problem::{LONGEST_WAIT, Refusal};
 use super::signer::Signer;
@@ -25,11 +27,23 @@ pub(super) struct Courier {
     https: Arc<Https>,
     /// Signs in place of the library, which does not know the account's key.
     signer: Option<Arc<Signer>>,
+    /// What binds a new account to an external one.
+    external: Option<hmac::Key>,
 }
 
 impl Courier {
     pub(super) fn new(https: Arc<Https>, signer: Option<Arc<Signer>>) -> Self {
-        Self { https, signer }
+        Self {
+            https,
+            signer,
+            external: None,
+        }
+    }
+
+    /// The same for a new account that is bound to an external one.
+    pub(super) fn binding(self, external: Option<&ExternalKey>) -> Self {
+        let external = external.map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key.key));
+        Self { external, ..self }
     }
 
     async fn carry(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
@@ -41,7 +55,10 @@ impl Courier {
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind == SIGNED);
         if let Some(signer) = self.signer.as_ref().filter(|_| is_signed) {
-            body = signer.sign_again(&body).map_err(other)?.into();
+            body = signer
+                .sign_again(&body, self.external.as_ref())
+                .map_err(other)?
+                .into();
         }
         let request = Request::from_parts(parts, Full::new(body));
         let response = self.https.send(request).await.map_err(other)?;

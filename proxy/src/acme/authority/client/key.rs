@@ -10,6 +10,7 @@ use rcgen::{
     PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, SanType,
 };
 use rsa::RsaPrivateKey;
+use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use rsa::pkcs8::EncodePrivateKey as _;
 use rsa::rand_core::OsRng;
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -19,6 +20,10 @@ use super::super::OrderError;
 
 /// The longest common name (RFC 5280 A.1: `ub-common-name`).
 const LONGEST_COMMON_NAME: usize = 64;
+
+/// The size of an account's key. Traefik's are of 4096 bits, which a small board needs a
+/// minute for.
+const ACCOUNT_BITS: usize = 2048;
 
 /// The kind of a certificate's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,17 @@ impl KeyType {
         });
         made.await.map_err(not_made)?
     }
+}
+
+/// Makes an account's key, DER. Traefik understands no other kind and form than RSA in
+/// PKCS#1, and orders nothing with an account that has another.
+pub(super) async fn account_key() -> Result<Vec<u8>, OrderError> {
+    let made = tokio::task::spawn_blocking(|| {
+        let key = RsaPrivateKey::new(&mut OsRng, ACCOUNT_BITS).map_err(not_made)?;
+        let der = key.to_pkcs1_der().map_err(not_made)?;
+        Ok(der.as_bytes().to_vec())
+    });
+    made.await.map_err(not_made)?
 }
 
 fn rsa_key(bits: usize) -> Result<KeyPair, OrderError> {

@@ -166,8 +166,18 @@ fn may_be_about_replacing(error: &Error) -> bool {
         && !is_final.into_iter().any(|kind| refusal.is(kind))
 }
 
+/// Reads what the authority says of each name; what was read stays with the order.
+async fn read_authorizations(acme: &mut AcmeOrder) -> Result<(), Error> {
+    let mut authorizations = acme.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        authorization?;
+    }
+    Ok(())
+}
+
 /// What answers the challenges of names that the authority does not trust yet.
 async fn answers(session: &Session, acme: &mut AcmeOrder) -> Result<Vec<Answer>, OrderError> {
+    past_bad_nonces!(read_authorizations(acme)).map_err(|error| order_error(error, Step::Order))?;
     let mut answers = Vec::new();
     let mut authorizations = acme.authorizations();
     while let Some(authorization) = authorizations.next().await {

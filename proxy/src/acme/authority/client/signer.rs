@@ -1,11 +1,12 @@
 //! Signs requests to an authority with an account's own key (RFC 7515, RFC 8555 §6.2).
 //!
-//! The ACME library signs with P-256 only. Accounts that Traefik made have keys of
-//! RSA; they go on with theirs: what the library signed is signed anew here. Also
-//! signs the few requests that the library has no words for.
+//! The ACME library signs with P-256 only. Accounts have keys of RSA, those that Traefik
+//! made and ours, which Traefik is to understand too: what the library signed is signed
+//! anew here. Also signs the few requests that the library has no words for.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
 use ring::signature::{
@@ -74,17 +75,43 @@ impl Signer {
         format!("{token}.{}", self.thumbprint)
     }
 
-    /// Signs a request of the library anew.
-    pub(super) fn sign_again(&self, body: &[u8]) -> Result<Vec<u8>, SignerError> {
-        let signed: Signed = serde_json::from_slice(body).map_err(|_| SignerError::Request)?;
-        let header = URL_SAFE_NO_PAD.decode(&signed.protected);
-        let header = header.map_err(|_| SignerError::Request)?;
-        let mut header: Map<String, Value> =
-            serde_json::from_slice(&header).map_err(|_| SignerError::Request)?;
+    /// Signs a request of the library anew; with this key, if it binds the account to an
+    /// external one.
+    pub(super) fn sign_again(
+        &self,
+        body: &[u8],
+        external: Option<&hmac::Key>,
+    ) -> Result<Vec<u8>, SignerError> {
+        let mut signed: Signed = serde_json::from_slice(body).map_err(|_| SignerError::Request)?;
+        let mut header = object(&signed.protected)?;
         if let Some(jwk) = header.get_mut("jwk") {
             *jwk = self.jwk.clone();
         }
+        if let Some(external) = external {
+            self.bind_again(&mut signed.payload, external)?;
+        }
         self.sign(header, signed.payload)
+    }
+
+    /// Binds to the external account this key in place of the library's (RFC 8555 §7.3.4).
+    fn bind_again(&self, payload: &mut String, external: &hmac::Key) -> Result<(), SignerError> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let mut request = object(payload)?;
+        let Some(binding) = request.get_mut("externalAccountBinding") else {
+            return Ok(());
+        };
+        let bound = Signed::deserialize(&*binding).map_err(|_| SignerError::Request)?;
+        let jwk = URL_SAFE_NO_PAD.encode(self.jwk.to_string());
+        let signature = hmac::sign(external, format!("{}.{jwk}", bound.protected).as_bytes());
+        *binding = json!({
+            "protected": bound.protected,
+            "payload": jwk,
+            "signature": URL_SAFE_NO_PAD.encode(signature),
+        });
+        *payload = URL_SAFE_NO_PAD.encode(Value::Object(request).to_string());
+        Ok(())
     }
 
     /// A request that only reads (RFC 8555 §6.3).
@@ -170,6 +197,13 @@ impl Key {
             }
         }
     }
+}
+
+/// An object inside of a request.
+fn object(encoded: &str) -> Result<Map<String, Value>, SignerError> {
+    let text = URL_SAFE_NO_PAD.decode(encoded);
+    let text = text.map_err(|_| SignerError::Request)?;
+    serde_json::from_slice(&text).map_err(|_| SignerError::Request)
 }
 
 fn point(curve: &str, key: &EcdsaKeyPair) -> (Value, String) {

@@ -201,7 +201,7 @@ impl Enroll for Client {
                     contact: Vec::new(),
                     status: "valid".to_owned(),
                     private_key: vec![1],
-                    key_type: "P256".to_owned(),
+                    key_type: String::new(),
                 }
             });
             self.steps.step().await;

@@ -20,11 +20,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::json::{Document, FormatError};
-use super::super::{Change, Contents, StoreError};
+use super::super::{Change, Contents, StoreError, StoredCertificate};
 use super::claim::beside;
 use super::journal;
 use super::lock::Locks;
 use super::source::{Source, State};
+use crate::tls::provider;
 use way::Way;
 
 /// How long a change waits for others who write.
@@ -251,10 +252,13 @@ impl Disk {
         if self.is_gone() {
             warn!(file = %self.place, "The certificates' file was emptied and is restored as it was known");
         }
-        if !self.main.document.meaning().problems.is_empty() {
+        let taken = unusable_places(&self.main, resolver, &changes);
+        let document = changed(&self.main, resolver, changes, now);
+        let kept = document.meaning().problems;
+        let mut unread = self.main.document.meaning().problems.into_iter();
+        if taken || unread.any(|problem| !kept.contains(&problem)) {
             self.keep_aside();
         }
-        let document = changed(&self.main, resolver, changes, now);
         if self.main.state == State::Good && document == self.main.document {
             return Ok(());
         }
@@ -408,6 +412,20 @@ impl Disk {
             _ => self.unusable(error),
         }
     }
+}
+
+/// Whether a change takes the place of a certificate that can't be served.
+fn unusable_places(source: &Source, resolver: &str, changes: &[Change]) -> bool {
+    let contents = source.document.meaning().contents;
+    let known = contents.resolvers.get(resolver);
+    let known = known.map_or(&[][..], |known| &known.certificates);
+    let is_taken = |one: &&StoredCertificate| {
+        changes
+            .iter()
+            .any(|change| matches!(change, Change::PutCertificate(new) if new.domain == one.domain))
+    };
+    let mut taken = known.iter().filter(is_taken);
+    taken.any(|one| one.load(&provider()).is_err())
 }
 
 fn changed(source: &Source, resolver: &str, changes: Vec<Change>, now: SystemTime) -> Document {

@@ -74,8 +74,10 @@ impl CertificateEntry {
         }))
     }
 
-    pub(super) fn main(&self) -> &str {
-        &self.domain.main
+    /// Its names, joined by commas.
+    pub(super) fn names(&self) -> String {
+        let names = std::iter::once(&self.domain.main).chain(&self.domain.sans);
+        names.map(String::as_str).collect::<Vec<_>>().join(",")
     }
 
     pub(super) fn is_for(&self, domain: &Domain) -> bool {

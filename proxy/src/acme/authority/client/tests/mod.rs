@@ -13,6 +13,7 @@ use super::super::{Announce, AnnounceError, Authority, Enroll as _, Order, Order
 use super::signer::Signer;
 use super::{Client, ClientError};
 use crate::acme::challenge::Challenge;
+use crate::acme::store::Account;
 use crate::config::dynamic::Domain;
 use crate::config::startup::{Acme, ExternalAccount, HttpChallenge};
 
@@ -367,15 +368,31 @@ fn a_key_must_be_one_and_a_request_too() {
     assert!(signer.is_native());
     assert!(signer.key_authorization("token").starts_with("token."));
     assert!(Signer::new(b"").is_err());
-    assert!(signer.sign_again(b"{}").is_err());
+    assert!(signer.sign_again(b"{}", None).is_err());
+}
+
+#[tokio::test]
+async fn a_new_account_is_one_that_traefik_can_use() {
+    let fake = Fake::start(&json!({})).await;
+    let client = client(&settings(&fake.directory())).unwrap();
+    let account = client.enroll(None).await.unwrap().account.unwrap();
+    assert!(ring::signature::RsaKeyPair::from_der(&account.private_key).is_ok());
+    assert_eq!(account.key_type, "");
 }
 
 #[tokio::test]
 async fn our_mark_is_the_one_of_the_library() {
     let fake = Fake::start(&json!({})).await;
     let client = client(&settings(&fake.directory())).unwrap();
-    let (session, account) = super::account::enroll(&client.shared, None).await.unwrap();
-    let signer = Signer::new(&account.unwrap().private_key).unwrap();
+    let (_, der) = instant_acme::Key::generate_pkcs8().unwrap();
+    let known = Account {
+        private_key: der.secret_pkcs8_der().to_vec(),
+        ..client.enroll(None).await.unwrap().account.unwrap()
+    };
+    let (session, changed) = super::account::enroll(&client.shared, Some(known))
+        .await
+        .unwrap();
+    assert_eq!(changed, None);
     let theirs = session.account.key_thumbprint();
-    assert_eq!(signer.key_authorization("t"), format!("t.{theirs}"));
+    assert_eq!(session.signer.key_authorization("t"), format!("t.{theirs}"));
 }

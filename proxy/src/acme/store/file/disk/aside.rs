@@ -3,10 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use tracing::warn;
 
 use super::{Source, beside};
+
+/// Copies of what was written in one second.
+const MOST: usize = 9;
 
 /// What was kept last.
 #[derive(Debug, Default)]
@@ -43,21 +47,33 @@ impl Aside {
 }
 
 /// Copies a file to one beside it that is named after the time when it was written, so
-/// that several proxies make one copy.
+/// that several proxies make one copy. What was written in the same second is another one.
 fn copy(source: &Source) -> io::Result<String> {
     let written = fs::metadata(&source.path)?.mtime();
     let written = jiff::Timestamp::new(written, 0).map_err(io::Error::other)?;
+    let text = fs::read(&source.path)?;
     let ending = format!("damaged-{}", written.strftime("%Y%m%dT%H%M%SZ"));
-    let path = beside(&source.path, &ending);
+    let others = (2..=MOST).map(|nth| format!("{ending}-{nth}"));
+    for ending in std::iter::once(ending.clone()).chain(others) {
+        let path = beside(&source.path, &ending);
+        if fs::read(&path).is_ok_and(|known| known == text) || make(&path, &text)? {
+            return Ok(path.display().to_string());
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Makes a file, unless there is one.
+fn make(path: &Path, text: &[u8]) -> io::Result<bool> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    match options.open(&path) {
+    match options.open(path) {
         Ok(mut copy) => {
-            copy.write_all(&fs::read(&source.path)?)?;
+            copy.write_all(text)?;
             copy.sync_all()?;
+            Ok(true)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(path.display().to_string())
 }
