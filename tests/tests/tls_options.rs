@@ -194,104 +194,106 @@ fn is_as(seen: &[String], expected: &str) -> bool {
         })
 }
 
+/// Versions, suites and curves.
+const CHOICES: &[(&str, &str)] = &[
+    ("only12", "{maxVersion: VersionTLS12}"),
+    ("only13", "{minVersion: VersionTLS13}"),
+    ("low", "{minVersion: VersionTLS10}"),
+    (
+        "suite",
+        "{cipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]}",
+    ),
+    (
+        "rsa",
+        "{cipherSuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
+    ),
+    (
+        "suite13",
+        "{cipherSuites: [TLS_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]}",
+    ),
+    (
+        "old",
+        "{cipherSuites: [TLS_RSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]}",
+    ),
+    ("p256", "{curvePreferences: [CurveP256]}"),
+    ("p384", "{curvePreferences: [secp384r1, X25519]}"),
+    ("hybrid", "{curvePreferences: [X25519MLKEM768, X25519]}"),
+    ("prefer", "{preferServerCipherSuites: true}"),
+    ("no-tickets", "{disableSessionTickets: true}"),
+];
+
+/// What they lead to.
+const CHOSEN: &[Row] = &[
+    ("plain.example", "-tls1_2", "TLSv1.2 503 ticket cn:wild"),
+    ("plain.example", "-tls1_3", "TLSv1.3 503 ticket X25519"),
+    ("only12.example", "-tls1_2", "TLSv1.2 503"),
+    ("only12.example", "", "TLSv1.2 503"),
+    ("only12.example", "-tls1_3", "alert:70"),
+    ("only13.example", "-tls1_2", "alert:70"),
+    ("only13.example", "-tls1_3", "TLSv1.3 503"),
+    // Traefik would speak TLS 1.0. There is a warning.
+    ("low.example", "-tls1_2", "TLSv1.2 503"),
+    (
+        "low.example",
+        "-cipher DEFAULT@SECLEVEL=0 -tls1_1",
+        "alert:40",
+    ),
+    (
+        "suite.example",
+        "-tls1_2",
+        "ECDHE-ECDSA-AES256-GCM-SHA384 503",
+    ),
+    (
+        "suite.example",
+        "-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256",
+        "alert:40",
+    ),
+    (
+        "suite.example",
+        "-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256",
+        "TLS_AES_128_GCM_SHA256 503",
+    ),
+    ("rsa.example", "-tls1_2", "alert:40"),
+    ("rsa.example", "-tls1_3", "TLSv1.3 503"),
+    // The suites of TLS 1.3 can't be chosen.
+    (
+        "suite13.example",
+        "-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256",
+        "TLS_AES_128_GCM_SHA256 503",
+    ),
+    (
+        "suite13.example",
+        "-tls1_2",
+        "ECDHE-ECDSA-AES128-GCM-SHA256 503",
+    ),
+    (
+        "old.example",
+        "-tls1_2",
+        "ECDHE-ECDSA-AES128-GCM-SHA256 503",
+    ),
+    ("p256.example", "-groups X25519:P-256", "prime256v1 503"),
+    ("p256.example", "-tls1_3 -groups X25519", "alert:40"),
+    (
+        "p256.example",
+        "-tls1_2 -groups X25519:P-256",
+        "prime256v1 503",
+    ),
+    (
+        "p384.example",
+        "-tls1_3 -groups P-256:P-384",
+        "secp384r1 503",
+    ),
+    ("p384.example", "-tls1_3 -groups P-256", "alert:40"),
+    ("hybrid.example", "-tls1_3", "X25519 503"),
+    ("prefer.example", "", "TLSv1.3 503"),
+    ("no-tickets.example", "-tls1_2", "TLSv1.2 503 !ticket"),
+    ("no-tickets.example", "-tls1_3", "TLSv1.3 503 !ticket"),
+];
+
 #[test]
 fn versions_suites_and_curves() {
-    let site = Site::start(
-        &[
-            ("only12", "{maxVersion: VersionTLS12}"),
-            ("only13", "{minVersion: VersionTLS13}"),
-            ("low", "{minVersion: VersionTLS10}"),
-            (
-                "suite",
-                "{cipherSuites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]}",
-            ),
-            (
-                "rsa",
-                "{cipherSuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
-            ),
-            (
-                "suite13",
-                "{cipherSuites: [TLS_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]}",
-            ),
-            (
-                "old",
-                "{cipherSuites: [TLS_RSA_WITH_AES_128_CBC_SHA, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]}",
-            ),
-            ("p256", "{curvePreferences: [CurveP256]}"),
-            ("p384", "{curvePreferences: [secp384r1, X25519]}"),
-            ("hybrid", "{curvePreferences: [X25519MLKEM768, X25519]}"),
-            ("prefer", "{preferServerCipherSuites: true}"),
-            ("no-tickets", "{disableSessionTickets: true}"),
-        ],
-        "",
-        "",
-    );
-    site.check(&[
-        ("plain.example", "-tls1_2", "TLSv1.2 503 ticket cn:wild"),
-        ("plain.example", "-tls1_3", "TLSv1.3 503 ticket X25519"),
-        ("only12.example", "-tls1_2", "TLSv1.2 503"),
-        ("only12.example", "", "TLSv1.2 503"),
-        ("only12.example", "-tls1_3", "alert:70"),
-        ("only13.example", "-tls1_2", "alert:70"),
-        ("only13.example", "-tls1_3", "TLSv1.3 503"),
-        // Traefik would speak TLS 1.0. There is a warning.
-        ("low.example", "-tls1_2", "TLSv1.2 503"),
-        (
-            "low.example",
-            "-cipher DEFAULT@SECLEVEL=0 -tls1_1",
-            "alert:40",
-        ),
-        (
-            "suite.example",
-            "-tls1_2",
-            "ECDHE-ECDSA-AES256-GCM-SHA384 503",
-        ),
-        (
-            "suite.example",
-            "-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256",
-            "alert:40",
-        ),
-        (
-            "suite.example",
-            "-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256",
-            "TLS_AES_128_GCM_SHA256 503",
-        ),
-        ("rsa.example", "-tls1_2", "alert:40"),
-        ("rsa.example", "-tls1_3", "TLSv1.3 503"),
-        // The suites of TLS 1.3 can't be chosen.
-        (
-            "suite13.example",
-            "-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256",
-            "TLS_AES_128_GCM_SHA256 503",
-        ),
-        (
-            "suite13.example",
-            "-tls1_2",
-            "ECDHE-ECDSA-AES128-GCM-SHA256 503",
-        ),
-        (
-            "old.example",
-            "-tls1_2",
-            "ECDHE-ECDSA-AES128-GCM-SHA256 503",
-        ),
-        ("p256.example", "-groups X25519:P-256", "prime256v1 503"),
-        ("p256.example", "-tls1_3 -groups X25519", "alert:40"),
-        (
-            "p256.example",
-            "-tls1_2 -groups X25519:P-256",
-            "prime256v1 503",
-        ),
-        (
-            "p384.example",
-            "-tls1_3 -groups P-256:P-384",
-            "secp384r1 503",
-        ),
-        ("p384.example", "-tls1_3 -groups P-256", "alert:40"),
-        ("hybrid.example", "-tls1_3", "X25519 503"),
-        ("prefer.example", "", "TLSv1.3 503"),
-        ("no-tickets.example", "-tls1_2", "TLSv1.2 503 !ticket"),
-        ("no-tickets.example", "-tls1_3", "TLSv1.3 503 !ticket"),
-    ]);
+    let site = Site::start(CHOICES, "", "");
+    site.check(CHOSEN);
     let log = site.proxy.log();
     for said in [
         "tls.options.low@file: minVersion: VersionTLS10 is not supported, clients need TLS 1.2",
@@ -358,20 +360,22 @@ fn certificates_of_clients() {
     }
 }
 
-#[test]
-fn names_and_protocols() {
-    let site = Site::start(
-        &[
-            ("strict", "{sniStrict: true}"),
-            ("h1", "{alpnProtocols: [http/1.1]}"),
-            ("h2", "{alpnProtocols: [h2]}"),
-            ("none", "{alpnProtocols: []}"),
-            ("one", "{minVersion: VersionTLS12}"),
-            ("asks", "{clientAuth: {clientAuthType: RequestClientCert}}"),
-            ("guard", "{clientAuth: {clientAuthType: RequireAnyClientCert}}"),
-            ("torn", "{clientAuth: {caFiles: [missing.pem]}}"),
-        ],
-        "    bare: {rule: 'Host(`bare.test`)', service: none, entryPoints: [web], tls: {options: strict}}
+/// Names, protocols, and what each host has of its own.
+const OF_HOSTS: &[(&str, &str)] = &[
+    ("strict", "{sniStrict: true}"),
+    ("h1", "{alpnProtocols: [http/1.1]}"),
+    ("h2", "{alpnProtocols: [h2]}"),
+    ("none", "{alpnProtocols: []}"),
+    ("one", "{minVersion: VersionTLS12}"),
+    ("asks", "{clientAuth: {clientAuthType: RequestClientCert}}"),
+    (
+        "guard",
+        "{clientAuth: {clientAuthType: RequireAnyClientCert}}",
+    ),
+    ("torn", "{clientAuth: {caFiles: [missing.pem]}}"),
+];
+
+const MORE_ROUTERS: &str = "    bare: {rule: 'Host(`bare.test`)', service: none, entryPoints: [web], tls: {options: strict}}
     same: {rule: 'Host(`same.example`)', service: none, entryPoints: [web], tls: {options: one}}
     either: {rule: 'Host(`left.example`) || Host(`right.example`)', service: none, entryPoints: [web], tls: {options: asks}}
     wild: {rule: 'Host(`*.wild.example`)', service: none, entryPoints: [web], tls: {options: asks}}
@@ -381,64 +385,75 @@ fn names_and_protocols() {
     apart2: {rule: 'Host(`apart.example`)', service: none, entryPoints: [inner], tls: {options: guard}}
     lost: {rule: 'PathPrefix(`/lost`)', service: none, entryPoints: [web], tls: {options: asks}}
     unknown: {rule: 'Host(`unknown.example`)', service: none, entryPoints: [web], tls: {options: nowhere}}
-",
-        "  stores:\n    default: {defaultCertificate: {certFile: own.pem, keyFile: own.key}}\n",
-    );
-    site.check(&[
-        // Strict names.
-        ("strict.example", "", "503 cn:wild"),
-        ("STRICT.example", "", "503 cn:wild"),
-        ("bare.test", "", "alert:112"),
-        // The most specific certificate, else the default one.
-        ("exact.example;plain.example", "", "503 cn:exact"),
-        ("other.example;plain.example", "", "503 cn:wild"),
-        ("a.other.example;plain.example", "", "503 cn:own"),
-        ("nobody.test;plain.example", "", "503 cn:own"),
-        (";plain.example", "", "503 cn:own"),
-        ("nobody.test", "", "404 cn:own"),
-        // Protocols.
-        ("plain.example", "-alpn http/1.1", "503 http/1.1"),
-        ("plain.example", "-alpn http/1.1,h2", "h2 !503"),
-        ("plain.example", "-alpn foo", "alert:120"),
-        ("plain.example", "", "503 no-alpn"),
-        ("h1.example", "-alpn h2,http/1.1", "503 http/1.1"),
-        ("h1.example", "-alpn foo", "alert:120"),
-        ("h2.example", "-alpn http/1.1", "503 no-alpn"),
-        ("h2.example", "-alpn foo", "alert:120"),
-        ("h2.example", "", "503 no-alpn"),
-        ("none.example", "-alpn http/1.1", "503 http/1.1"),
-        // The options of the name and of the Host header are to be the same.
-        ("one.example;same.example", "", "503"),
-        ("one.example;one.example:444", "", "503"),
-        ("one.example;ONE.example", "", "503"),
-        ("one.example;plain.example", "", "421"),
-        ("plain.example;one.example", "", "421"),
-        ("plain.example;asks.example", "", "421"),
-        ("asks.example;left.example", "", "503"),
-        ("left.example;right.example", "", "503"),
-        ("right.example;a.wild.example", "", "503"),
-        ("a.wild.example;plain.example", "", "421"),
-        (";asks.example", "", "421"),
-        ("asks.example;nobody.test", "", "421"),
-        // Two wishes: the default options.
-        ("twice.example;plain.example", "", "503"),
-        ("twice.example;asks.example", "", "421"),
-        ("apart.example;plain.example", "", "503"),
-        // Nobody is let in by other options than those that were meant.
-        ("unknown.example", "", "alert:112"),
-        ("torn.example", "", "alert:112"),
-        ("plain.example;torn.example", "", "421"),
-    ]);
+";
+
+const OWN_DEFAULT: &str =
+    "  stores:\n    default: {defaultCertificate: {certFile: own.pem, keyFile: own.key}}\n";
+
+/// What clients get there.
+const BY_HOST: &[Row] = &[
+    // Strict names.
+    ("strict.example", "", "503 cn:wild"),
+    ("STRICT.example", "", "503 cn:wild"),
+    ("bare.test", "", "alert:112"),
+    // The most specific certificate, else the default one.
+    ("exact.example;plain.example", "", "503 cn:exact"),
+    ("other.example;plain.example", "", "503 cn:wild"),
+    ("a.other.example;plain.example", "", "503 cn:own"),
+    ("nobody.test;plain.example", "", "503 cn:own"),
+    (";plain.example", "", "503 cn:own"),
+    ("nobody.test", "", "404 cn:own"),
+    // Protocols.
+    ("plain.example", "-alpn http/1.1", "503 http/1.1"),
+    ("plain.example", "-alpn http/1.1,h2", "h2 !503"),
+    ("plain.example", "-alpn foo", "alert:120"),
+    ("plain.example", "", "503 no-alpn"),
+    ("h1.example", "-alpn h2,http/1.1", "503 http/1.1"),
+    ("h1.example", "-alpn foo", "alert:120"),
+    ("h2.example", "-alpn http/1.1", "503 no-alpn"),
+    ("h2.example", "-alpn foo", "alert:120"),
+    ("h2.example", "", "503 no-alpn"),
+    ("none.example", "-alpn http/1.1", "503 http/1.1"),
+    // The options of the name and of the Host header are to be the same.
+    ("one.example;same.example", "", "503"),
+    ("one.example;one.example:444", "", "503"),
+    ("one.example;ONE.example", "", "503"),
+    ("one.example;plain.example", "", "421"),
+    ("plain.example;one.example", "", "421"),
+    ("plain.example;asks.example", "", "421"),
+    ("asks.example;left.example", "", "503"),
+    ("left.example;right.example", "", "503"),
+    ("right.example;a.wild.example", "", "503"),
+    ("a.wild.example;plain.example", "", "421"),
+    (";asks.example", "", "421"),
+    ("asks.example;nobody.test", "", "421"),
+    // Two wishes: the default options.
+    ("twice.example;plain.example", "", "503"),
+    ("twice.example;asks.example", "", "421"),
+    ("apart.example;plain.example", "", "503"),
+    // Nobody is let in by other options than those that were meant.
+    ("unknown.example", "", "alert:112"),
+    ("torn.example", "", "alert:112"),
+    ("plain.example;torn.example", "", "421"),
+];
+
+/// What the operator is told, with the line of the file.
+const COMPLAINTS: &[&str] = &[
+    "http.routers.unknown@file.tls.options: there are no usable TLS options \"nowhere@file\"",
+    "http.routers.torn@file.tls.options: there are no usable TLS options \"torn@file\"",
+    "http.routers.lost@file.tls.options: the rule names no host",
+    "http.routers.twice1@file.tls.options: \"twice.example\" has the default TLS options on entry point \"web\", because \"twice2@file\" wants other ones",
+];
+
+#[test]
+fn names_and_protocols() {
+    let site = Site::start(OF_HOSTS, MORE_ROUTERS, OWN_DEFAULT);
+    site.check(BY_HOST);
     // Another entry point is another matter.
     let seen = site.visit(site.inner, "apart.example", "");
     assert!(is_as(&seen, "alert:116"), "{seen:?}");
     let log = site.proxy.log();
-    for said in [
-        "http.routers.unknown@file.tls.options: there are no usable TLS options \"nowhere@file\"",
-        "http.routers.torn@file.tls.options: there are no usable TLS options \"torn@file\"",
-        "http.routers.lost@file.tls.options: the rule names no host",
-        "http.routers.twice1@file.tls.options: \"twice.example\" has the default TLS options on entry point \"web\", because \"twice2@file\" wants other ones",
-    ] {
+    for said in COMPLAINTS {
         let line = log.lines().find(|line| line.contains(said));
         let line = line.unwrap_or_else(|| panic!("{said}: {log}"));
         assert!(line.contains("routes.yml:"), "{line}");
