@@ -169,9 +169,16 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
 /// Turns the keys of session tickets, with the other members if there are any.
 fn keep_tickets(app: &App, mesh: Option<&Arc<dyn Mesh>>, tasks: &mut JoinSet<()>) {
     let tickets = Arc::clone(&app.tickets);
-    match mesh {
-        Some(mesh) => tasks.spawn(crate::cluster::tickets::keep(Arc::clone(mesh), tickets)),
-        None => tasks.spawn(tickets::keep_alone(tickets)),
+    match (mesh, &app.config.cluster) {
+        (Some(mesh), Some(settings)) => {
+            let period = settings.ticket_rotation.0;
+            tasks.spawn(crate::cluster::tickets::keep(
+                Arc::clone(mesh),
+                tickets,
+                period,
+            ))
+        }
+        _ => tasks.spawn(tickets::keep_alone(tickets)),
     };
 }
 

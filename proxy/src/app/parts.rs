@@ -161,10 +161,11 @@ impl App {
             None => Arc::new(()),
         };
         EntryPoint {
-            name,
+            name: Arc::clone(&name),
             config: config.clone(),
             service: Arc::new(dispatch),
             tls: Some(Arc::new(InForce {
+                entry_point: name,
                 snapshot: Arc::clone(&self.snapshot),
                 validations: (!config.allow_acme_by_pass)
                     .then(|| self.validations.clone())
@@ -201,13 +202,14 @@ fn acme(config: &StaticConfig) -> impl Iterator<Item = &Acme> {
 /// The TLS settings of the snapshot that is in force when a client says hello.
 #[derive(Debug)]
 struct InForce {
+    entry_point: Arc<str>,
     snapshot: Arc<SnapshotCell>,
     validations: Option<Arc<TlsAlpn>>,
 }
 
 impl ServerConfigs for InForce {
     fn select(&self, hello: &ClientHello<'_>) -> Option<SelectedConfig> {
-        self.snapshot.load().tls.select(hello)
+        self.snapshot.load().tls.select(&self.entry_point, hello)
     }
 
     fn challenge<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Arc<ServerConfig>>> {

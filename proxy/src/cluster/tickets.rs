@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
 use super::{Fact, Member, Mesh};
-use crate::tls::tickets::{KeyName, Keyring, KnownKey, PERIOD, TicketKey, Tickets};
+use crate::tls::tickets::{KeyName, Keyring, KnownKey, TicketKey, Tickets};
 
 /// The topic.
 const TOPIC: &str = "tickets/keys";
@@ -26,7 +26,7 @@ const TOPIC: &str = "tickets/keys";
 /// member before it.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How much later than the member before it each one makes a key that is due.
+/// How much later than the member before it each one makes a key that is due, at most.
 const HESITATION: Duration = Duration::from_secs(60);
 
 /// From one look to the next while keys are missing.
@@ -45,11 +45,11 @@ const KEY_SIZE: usize = 8 + 4 + 16 + 32;
 /// Most keys in one member's word.
 const MOST_KEYS: usize = 64;
 
-/// Keeps `tickets` supplied with the cluster's keys. Never ends.
-pub async fn keep(mesh: Arc<dyn Mesh>, tickets: Arc<Tickets>) {
+/// Keeps `tickets` supplied with the cluster's keys, which change every `period`. Never ends.
+pub async fn keep(mesh: Arc<dyn Mesh>, tickets: Arc<Tickets>, period: Duration) {
     let mut members = mesh.members();
     let mut facts = mesh.facts(TOPIC);
-    let mut rotor = Rotor::new(Arc::clone(mesh.name()), PERIOD);
+    let mut rotor = Rotor::new(Arc::clone(mesh.name()), period);
     let mut in_force = None;
     loop {
         let now = Instant::now();
@@ -112,6 +112,8 @@ struct Word {
 struct Rotor {
     name: Arc<str>,
     keyring: Keyring,
+    /// How much later than the member before it this one makes a key.
+    hesitation: Duration,
     /// Since when keys are missing.
     short_since: Option<Instant>,
     /// What this member last said.
@@ -142,6 +144,7 @@ impl Rotor {
         Self {
             name,
             keyring: Keyring::new(period),
+            hesitation: HESITATION.min(period / 12),
             short_since: None,
             said: None,
         }
@@ -180,7 +183,7 @@ impl Rotor {
     fn may_make(&mut self, before_me: u32, now: Instant) -> bool {
         if let Some(due) = self.keyring.due_at() {
             self.short_since = None;
-            return now >= due + HESITATION.saturating_mul(before_me);
+            return now >= due + self.hesitation.saturating_mul(before_me);
         }
         let since = *self.short_since.get_or_insert(now);
         now >= since + SETTLE.saturating_mul(before_me.saturating_add(1))

@@ -149,7 +149,7 @@ impl Dispatch {
         let exchange = Rc::clone(&request.exchange);
         let host = host(exchange.host());
         if let Some(tls) = &exchange.connection.tls
-            && tls.options != snapshot.tls.of_host(&host).options
+            && tls.options != snapshot.tls.of_host(&self.name, &host).name
         {
             return Err(ErrorKind::Misdirected);
         }

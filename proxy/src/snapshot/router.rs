@@ -8,7 +8,7 @@ use tidegate_shared::settings::{Diagnostic, Severity};
 use super::build::Context;
 use super::middleware::Middlewares;
 use super::service::Services;
-use super::tls::TlsDraft;
+use super::tls::{self, TlsDraft};
 use super::{EntryPointTables, Outcome, Registry, Report, RouterReport, Status, Target, names};
 use crate::config::dynamic::{Object, Router, RouterTls};
 use crate::config::startup::{EntryPoint, MAX_USER_PRIORITY, RuleSyntax};
@@ -16,6 +16,7 @@ use crate::http::{Priority, SharedService};
 use crate::observe::RouteScopes;
 use crate::routing::{Route, RoutingTable};
 use crate::rule::{self, Rule, Syntax};
+use crate::tls::DEFAULT_OPTIONS;
 
 type Tables = HashMap<Arc<str>, (Vec<Route<Target>>, Vec<Route<Target>>)>;
 
@@ -103,6 +104,7 @@ impl<'a> Routers<'a> {
             return Err(draft.problem(".priority", message));
         }
         let rule = self.rule(draft)?;
+        self.wish_options(draft, &rule);
         let service = self.service(draft)?;
         let name: Arc<str> = draft.name.into();
         let mut places = Vec::with_capacity(draft.entry_points.len());
@@ -208,17 +210,39 @@ impl<'a> Routers<'a> {
         }
     }
 
+    /// Says which TLS options the router's hosts are to have, even if nothing else about it
+    /// can be used: they must not have weaker ones then.
+    fn wish_options(&mut self, draft: &mut Draft<'_>, rule: &Rule) {
+        let router = &draft.object.value;
+        let mut is_in_vain = false;
+        for entry_point in &draft.entry_points {
+            let settings = self.context.config.entry_points.get(entry_point);
+            let Some(tls) = settings.and_then(|settings| effective_tls(router, settings)) else {
+                continue;
+            };
+            let options = tls::options_name(&tls.options, draft.name);
+            let from = (draft.name, &draft.object.origin);
+            self.tls.wish(entry_point, rule.domains(), &options, from);
+            is_in_vain |= rule.domains().is_empty() && options != DEFAULT_OPTIONS;
+        }
+        if is_in_vain {
+            let message = "the rule names no host that could have these options";
+            let problem = draft.warning(".tls.options", message);
+            self.report.complain(&mut draft.outcome, problem);
+        }
+    }
+
     fn wish_tls(
         &mut self,
         draft: &mut Draft<'_>,
         tls: &RouterTls,
         rule: &Rule,
     ) -> Result<(), Diagnostic> {
-        let options = self
-            .tls
-            .options(&tls.options, draft.name)
-            .map_err(|message| draft.problem(".tls.options", message))?;
-        self.tls.wish(rule.domains(), &options, draft.name);
+        let options = tls::options_name(&tls.options, draft.name);
+        if !self.tls.has_usable(&options) {
+            let message = format!("there are no usable TLS options {options:?}");
+            return Err(draft.problem(".tls.options", message));
+        }
         let complaints = self.tls.demand.router(draft.name, tls, rule.domains());
         for complaint in complaints {
             let problem = draft.warning(&format!(".tls.{}", complaint.key), complaint.message);

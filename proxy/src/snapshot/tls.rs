@@ -1,6 +1,6 @@
 //! The TLS side of a snapshot: certificates, options, and which host gets which.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -12,25 +12,24 @@ use super::wanted::Demand;
 use super::{Registry, Report, names};
 use crate::config::dynamic::{CertificateFile, Object, Store, TlsOptions};
 use crate::tls::{
-    Certificate, CertificateStore, DEFAULT_OPTIONS, SelectedConfig, StoreBuilder, TlsTable, Wanted,
+    Certificate, CertificateStore, DEFAULT_OPTIONS, HostOptions, StoreBuilder, TlsTable, Wanted,
     options,
 };
 
 /// The store that everything is in, as in Traefik.
 const DEFAULT_STORE: &str = "default";
 
-/// The group of sessions while the default options are broken. They must not resume
-/// once those can be used again. No options have this name.
-const FALLBACK: &str = "";
+/// The keys of certificates.
+const CERTIFICATES: &str = "tls.certificates";
+const OWN_DEFAULT: &str = "tls.stores.default.defaultCertificate";
 
 /// TLS settings while a snapshot is being built.
 pub(super) struct TlsDraft {
     store: Arc<CertificateStore>,
-    /// Settings by the full name of their options; broken ones are absent.
-    configs: BTreeMap<String, Arc<ServerConfig>>,
-    fallback: Arc<ServerConfig>,
-    /// The options that routers want for a host; several are a conflict.
-    hosts: HashMap<String, Wish>,
+    /// Options by their full name; broken ones are absent.
+    options: BTreeMap<String, HostOptions>,
+    /// The options that routers want for a host of an entry point; several are a conflict.
+    hosts: BTreeMap<(String, String), Wish>,
     /// What resolvers are asked for.
     pub(super) demand: Demand,
     /// Whether the default certificate is the user's own.
@@ -40,7 +39,9 @@ pub(super) struct TlsDraft {
 struct Wish {
     options: String,
     router: String,
-    is_disputed: bool,
+    origin: Origin,
+    /// A router that wants other ones.
+    opponent: Option<String>,
 }
 
 impl TlsDraft {
@@ -48,7 +49,7 @@ impl TlsDraft {
         let mut demand = Demand::new(context.config);
         let (store, has_own_default) = store(context, registry, &mut demand, report);
         let store = Arc::new(store);
-        let mut configs = BTreeMap::new();
+        let mut usable = BTreeMap::new();
         let written = &context.configuration.tls.options;
         let default = Object::new(TlsOptions::default(), Origin::Internal);
         let implied = (!written.contains_key(DEFAULT_OPTIONS)).then_some(&default);
@@ -62,7 +63,12 @@ impl TlsDraft {
             match server_config(name, &object.value, registry, &store) {
                 Ok(config) => {
                     report.problems.extend(left_out(name, object));
-                    configs.insert(name.to_owned(), Arc::new(config));
+                    let options = HostOptions {
+                        name: name.into(),
+                        config: Some(Arc::new(config)),
+                        is_strict: object.value.sni_strict,
+                    };
+                    usable.insert(name.to_owned(), options);
                 }
                 Err(error) => {
                     let key = format!("tls.options.{name}");
@@ -72,45 +78,64 @@ impl TlsDraft {
                 }
             }
         }
-        let fallback = fallback(&configs, registry, &store);
         Self {
             store,
-            configs,
-            fallback,
-            hosts: HashMap::new(),
+            options: usable,
+            hosts: BTreeMap::new(),
             demand,
             has_own_default,
         }
     }
 
-    /// The full name of the options that a router refers to, if they can be used.
-    pub(super) fn options(&self, reference: &str, router: &str) -> Result<String, String> {
-        let name = match reference {
-            "" | DEFAULT_OPTIONS => DEFAULT_OPTIONS.to_owned(),
-            reference => names::resolve(reference, router),
-        };
-        if self.configs.contains_key(&name) {
-            Ok(name)
-        } else {
-            Err(format!("there are no usable TLS options {name:?}"))
-        }
+    /// Whether there are options of this full name that can be obeyed.
+    pub(super) fn has_usable(&self, options: &str) -> bool {
+        self.options.contains_key(options)
     }
 
     /// Notes which options a router wants for its hosts. Two routers that want
     /// different ones for the same host both get the default, as in Traefik.
-    pub(super) fn wish(&mut self, domains: &[String], options: &str, router: &str) {
+    pub(super) fn wish(
+        &mut self,
+        entry_point: &str,
+        domains: &[String],
+        options: &str,
+        (router, origin): (&str, &Origin),
+    ) {
         for domain in domains {
             let host = domain.strip_suffix('.').unwrap_or(domain).to_owned();
-            let wish = self.hosts.entry(host).or_insert_with(|| Wish {
+            let key = (entry_point.to_owned(), host);
+            let wish = self.hosts.entry(key).or_insert_with(|| Wish {
                 options: options.to_owned(),
                 router: router.to_owned(),
-                is_disputed: false,
+                origin: origin.clone(),
+                opponent: None,
             });
-            wish.is_disputed |= wish.options != options;
+            if wish.options != options && wish.opponent.is_none() {
+                wish.opponent = Some(router.to_owned());
+            }
         }
     }
 
+    /// What is behind a name of options, which may be nothing that can be used.
+    fn of_name(&self, name: &str) -> HostOptions {
+        let broken = || HostOptions {
+            name: name.into(),
+            config: None,
+            is_strict: false,
+        };
+        self.options.get(name).cloned().unwrap_or_else(broken)
+    }
+
     pub(super) fn finish(self, report: &mut Report) -> (TlsTable, Wanted) {
+        let mut table = TlsTable::new(Arc::clone(&self.store), self.of_name(DEFAULT_OPTIONS));
+        for ((entry_point, host), wish) in &self.hosts {
+            if let Some(opponent) = &wish.opponent {
+                let problem = disputed(entry_point, host, wish, opponent);
+                report.problems.push(problem);
+            } else if wish.options != DEFAULT_OPTIONS {
+                table.insert(entry_point, host, self.of_name(&wish.options));
+            }
+        }
         let wanted = {
             let default = self.store.default_certificate();
             let default = self.has_own_default.then_some(default);
@@ -118,20 +143,6 @@ impl TlsDraft {
             let names = own.flat_map(|certificate| &certificate.facts.names);
             self.demand.finish(names.map(String::as_str))
         };
-        let mut table = TlsTable::new(self.store, self.fallback);
-        for (host, wish) in self.hosts {
-            if wish.is_disputed {
-                report.problems.push(disputed(&host, &wish.router));
-            } else if wish.options != DEFAULT_OPTIONS
-                && let Some(config) = self.configs.get(&wish.options)
-            {
-                let selected = SelectedConfig {
-                    config: Arc::clone(config),
-                    options: wish.options.into(),
-                };
-                table.insert(&host, selected);
-            }
-        }
         (table, wanted)
     }
 }
@@ -149,13 +160,23 @@ fn left_out(name: &str, object: &Object<TlsOptions>) -> Vec<Diagnostic> {
     messages.into_iter().map(warning).collect()
 }
 
-fn disputed(host: &str, router: &str) -> Diagnostic {
-    let message =
-        format!("routers want different TLS options for {host:?}, which gets the default ones");
-    let key = format!("http.routers.{router}.tls.options");
+fn disputed(entry_point: &str, host: &str, wish: &Wish, opponent: &str) -> Diagnostic {
+    let message = format!(
+        "{host:?} has the default TLS options on entry point {entry_point:?}, because {opponent:?} \
+         wants other ones"
+    );
+    let key = format!("http.routers.{}.tls.options", wish.router);
     Diagnostic {
         severity: Severity::Warning,
-        ..Diagnostic::invalid(Origin::Internal, key, message)
+        ..Diagnostic::invalid(wish.origin.clone(), key, message)
+    }
+}
+
+/// The full name of the options that a router refers to.
+pub(super) fn options_name(reference: &str, router: &str) -> String {
+    match reference {
+        "" | DEFAULT_OPTIONS => DEFAULT_OPTIONS.to_owned(),
+        reference => names::resolve(reference, router),
     }
 }
 
@@ -170,23 +191,6 @@ fn server_config(
     options::server_config(written, &registry.crypto, Arc::clone(store), tickets)
 }
 
-/// What clients get whose host no router names. When the default options are
-/// broken nobody is let in by weaker ones: routers that use them are out of
-/// service, and the handshake offers the built-in defaults only to end in a 404.
-fn fallback(
-    configs: &BTreeMap<String, Arc<ServerConfig>>,
-    registry: &Registry,
-    store: &Arc<CertificateStore>,
-) -> Arc<ServerConfig> {
-    configs.get(DEFAULT_OPTIONS).map_or_else(
-        || {
-            let config = server_config(FALLBACK, &TlsOptions::default(), registry, store);
-            Arc::new(config.expect("the built-in TLS options can be obeyed"))
-        },
-        Arc::clone,
-    )
-}
-
 /// The certificates, and whether the default one is the user's own.
 fn store(
     context: &Context<'_>,
@@ -198,12 +202,30 @@ fn store(
     let mut builder = StoreBuilder::default();
     for object in &tls.certificates {
         report.problems.extend(object.problems.iter().cloned());
-        if let Some(certificate) = load(&object.value, &object.origin, registry, report) {
+        let stores = &object.value.stores;
+        if !stores.is_empty() && !stores.iter().any(|name| name == DEFAULT_STORE) {
+            let problem = not_served(&object.origin, "tls.certificates.stores");
+            report.problems.push(problem);
+            continue;
+        }
+        if let Some(certificate) = load(
+            CERTIFICATES,
+            &object.value,
+            &object.origin,
+            registry,
+            report,
+        ) {
             builder.add(certificate);
         }
     }
     for issued in context.issued.by_resolver.values().flatten() {
         builder.add_issued(Arc::clone(&issued.certificate));
+    }
+    for (name, object) in &tls.stores {
+        if name != DEFAULT_STORE {
+            let problem = not_served(&object.origin, &format!("tls.stores.{name}"));
+            report.problems.push(problem);
+        }
     }
     let written = tls.stores.get(DEFAULT_STORE);
     let problems = written.iter().flat_map(|object| &object.problems);
@@ -211,7 +233,7 @@ fn store(
     let written = written.filter(|object| !object.is_broken());
     let own = written.and_then(|object| {
         let file = object.value.default_certificate.as_ref()?;
-        load(file, &object.origin, registry, report)
+        load(OWN_DEFAULT, file, &object.origin, registry, report)
     });
     let has_own = own.is_some();
     let default = own
@@ -256,7 +278,17 @@ fn generated(
     found.filter(|_| !names.is_empty()).map(Arc::clone)
 }
 
+/// What is in a store that nobody is served from.
+fn not_served(origin: &Origin, key: &str) -> Diagnostic {
+    let message = "only the store \"default\" is served, as in Traefik";
+    Diagnostic {
+        severity: Severity::Warning,
+        ..Diagnostic::invalid(origin.clone(), key, message)
+    }
+}
+
 fn load(
+    key: &str,
     file: &CertificateFile,
     origin: &Origin,
     registry: &mut Registry,
@@ -264,11 +296,7 @@ fn load(
 ) -> Option<Arc<Certificate>> {
     let (certificate, error) = registry.certificates.load(&registry.crypto, file);
     if let Some(error) = error {
-        let mut problem = Diagnostic::invalid(
-            origin.clone(),
-            "tls.certificates",
-            Chain(&error).to_string(),
-        );
+        let mut problem = Diagnostic::invalid(origin.clone(), key, Chain(&error).to_string());
         if certificate.is_some() {
             problem.severity = Severity::Warning;
             problem

@@ -23,7 +23,7 @@ pub use facts::Facts;
 pub use issued::{Issued, IssuedCertificate, Wanted, WantedCertificate};
 pub use names::cipher_suite_name;
 pub use store::{CertificateStore, StoreBuilder};
-pub use table::{DEFAULT_OPTIONS, TlsTable};
+pub use table::{DEFAULT_OPTIONS, HostOptions, TlsTable};
 
 use std::fmt;
 use std::sync::Arc;

@@ -63,7 +63,7 @@ const TICKETS: usize = 1;
 /// Of the suites that both ends know the one that suits this machine best is
 /// taken, wherever it stands in `cipherSuites`, as in Go.
 ///
-/// `tickets` makes sessions resumable. Options that look at client certificates
+/// `sniStrict` is the [`TlsTable`](super::TlsTable)'s. `tickets` makes sessions resumable. Options that look at client certificates
 /// never get it: a ticket from elsewhere would resume without showing one.
 ///
 /// # Errors
@@ -124,12 +124,13 @@ fn with_order(
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&versions(options)?)?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(BySni {
-            store,
-            is_strict: options.sni_strict,
-        }));
-    config.alpn_protocols = options
-        .alpn_protocols
+        .with_cert_resolver(Arc::new(BySni { store }));
+    let usual = TlsOptions::default().alpn_protocols;
+    let protocols = match options.alpn_protocols.is_empty() {
+        true => &usual,
+        false => &options.alpn_protocols,
+    };
+    config.alpn_protocols = protocols
         .iter()
         .filter(|name| name.as_str() != "acme-tls/1")
         .map(|name| name.clone().into_bytes())
@@ -240,18 +241,14 @@ fn verifier(
 #[derive(Debug)]
 struct BySni {
     store: Arc<CertificateStore>,
-    is_strict: bool,
 }
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls hands the name over in lower case.
         let found = hello.server_name().and_then(|name| self.store.find(name));
-        match found {
-            Some(certificate) => Some(Arc::clone(&certificate.key)),
-            None if self.is_strict => None,
-            None => Some(Arc::clone(&self.store.default_certificate().key)),
-        }
+        let served = found.unwrap_or_else(|| self.store.default_certificate());
+        Some(Arc::clone(&served.key))
     }
 }
 

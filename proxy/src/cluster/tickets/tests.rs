@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::memory::Network;
 use super::*;
+use crate::tls::tickets::PERIOD;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -360,7 +361,7 @@ async fn members_of_a_mesh_open_each_others_tickets() {
     for name in ["a", "b", "c"] {
         let tickets = Arc::new(Tickets::default());
         all.push(tickets.of_group("default"));
-        keepers.push(tokio::spawn(keep(network.join(name), tickets)));
+        keepers.push(tokio::spawn(keep(network.join(name), tickets, PERIOD)));
     }
     tokio::time::sleep(SETTLE * 2).await;
     let ticket = all[2].encrypt(b"session").expect("keys");
@@ -374,7 +375,11 @@ async fn members_of_a_mesh_open_each_others_tickets() {
         assert_eq!(group.decrypt(&newer).as_deref(), Some(&b"newer"[..]));
     }
     let reborn = Arc::new(Tickets::default());
-    keepers.push(tokio::spawn(keep(network.join("a"), Arc::clone(&reborn))));
+    keepers.push(tokio::spawn(keep(
+        network.join("a"),
+        Arc::clone(&reborn),
+        PERIOD,
+    )));
     tokio::time::sleep(SHORT_WAIT).await;
     let reborn = reborn.of_group("default");
     assert_eq!(reborn.decrypt(&ticket).as_deref(), Some(&b"session"[..]));

@@ -1,6 +1,7 @@
 //! Tidegate's own: the proxies of a cluster, as it is written.
 
 use serde::{Deserialize, Serialize};
+use tidegate_shared::settings::Interval;
 
 /// `cluster`: what proxies tell each other. Absent means that they don't.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Cluster {
     /// The file that what is known is kept in, sealed, so that a proxy that starts alone
     /// has it; empty means none.
     pub state_file: String,
+    /// How often the keys of session tickets change, the same on all members. A ticket
+    /// opens for once to twice as long.
+    pub ticket_rotation: Interval,
 }
 
 impl Default for Cluster {
@@ -35,6 +39,7 @@ impl Default for Cluster {
             service: String::new(),
             name: String::new(),
             state_file: String::new(),
+            ticket_rotation: Interval::from_secs(12 * 3600),
         }
     }
 }

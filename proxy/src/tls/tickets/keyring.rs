@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{KeyName, TicketKey};
 
-/// How long a key's turn is. HAProxy's manual rotates about twice a day; Go rotates
+/// How long a key's turn is, where nothing else is wanted. HAProxy's manual rotates about twice a day; Go rotates
 /// daily and opens for a week. Keys are gone here after a day and a half.
 pub const PERIOD: Duration = Duration::from_secs(12 * 3600);
 
@@ -89,6 +89,12 @@ impl Keyring {
             keys: Vec::new(),
             over: VecDeque::new(),
         }
+    }
+
+    /// For how long a ticket opens at least, should it have been sealed at the very end of
+    /// its key's turn. A little less than the turn after that: keys may be handed on late.
+    pub fn lifetime(&self) -> Duration {
+        self.period - self.period / 12
     }
 
     /// The keys, the newest ones last.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -14,7 +15,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::server::ProducesTickets;
 
-use super::{KeyName, Keyring, PERIOD, TicketKey};
+use super::{KeyName, Keyring, TicketKey};
 
 /// What stands before the sealed session.
 const HEAD: usize = size_of::<KeyName>() + NONCE_LEN;
@@ -22,9 +23,6 @@ const HEAD: usize = size_of::<KeyName>() + NONCE_LEN;
 /// The longest ticket that is looked at. A session without certificates of clients
 /// is two names of 255 bytes at most and some 100 bytes more.
 const MAX_TICKET: usize = 1024;
-
-/// What tickets' lifetime falls short of a key's turn: keys may be handed on late.
-const MARGIN: u64 = 3600;
 
 /// The keys of all session tickets of a process.
 #[derive(Debug, Default)]
@@ -36,7 +34,12 @@ impl Tickets {
     pub fn install(&self, keyring: &Keyring, active: Option<KeyName>) {
         let keys: Vec<Usable> = keyring.keys().filter_map(Usable::new).collect();
         let active = keys.iter().position(|key| Some(key.name) == active);
-        self.0.store(Arc::new(Ring { keys, active }));
+        let lifetime = keyring.lifetime();
+        self.0.store(Arc::new(Ring {
+            keys,
+            active,
+            lifetime,
+        }));
     }
 
     /// The tickets of a group of hosts, which open in no other.
@@ -56,6 +59,7 @@ struct Ring {
     keys: Vec<Usable>,
     /// The key that seals.
     active: Option<usize>,
+    lifetime: Duration,
 }
 
 impl fmt::Debug for Ring {
@@ -107,7 +111,7 @@ impl ProducesTickets for TicketsOfGroup {
     /// What every ticket is good for at least: a key opens for one turn after the one
     /// in which it seals.
     fn lifetime(&self) -> u32 {
-        u32::try_from(PERIOD.as_secs() - MARGIN).unwrap_or(u32::MAX)
+        u32::try_from(self.tickets.0.load().lifetime.as_secs()).unwrap_or(u32::MAX)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {

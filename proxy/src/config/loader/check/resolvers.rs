@@ -1,5 +1,8 @@
 //! Certificate resolvers and the cluster: what types alone can't say about them.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use tidegate_shared::settings::{Diagnostic, Severity};
 
 use super::{Address, Checks, address, missing};
@@ -21,6 +24,11 @@ const OLD_AUTHORITIES: &[(&str, &str)] = &[
         "https://acme-staging-v02.api.letsencrypt.org",
     ),
 ];
+
+/// How often the keys of session tickets may change: members hear of a key before it
+/// seals, and clients keep no ticket for longer than a week (RFC 8446 §4.6.1).
+const TICKET_ROTATION: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600);
 
 /// The checks of one resolver's settings.
 struct Resolver<'a, 'c> {
@@ -54,6 +62,9 @@ impl Checks<'_> {
                 let message = format!("{peer:?} is neither a host nor HOST:PORT");
                 self.invalid("cluster.peers", message);
             }
+        }
+        if !TICKET_ROTATION.contains(&cluster.ticket_rotation.0) {
+            self.invalid("cluster.ticketRotation", "expected 10s to 168h");
         }
         if !cluster.service.is_empty() && !has_swarm {
             let message = "the Swarm provider is needed to find the tasks of a service";

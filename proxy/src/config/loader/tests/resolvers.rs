@@ -62,6 +62,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "cluster.service",
         "Swarm provider",
     ),
+    (
+        "--cluster.secretfile=a --cluster.ticketrotation=9s",
+        "cluster.ticketRotation",
+        "10s to 168h",
+    ),
+    (
+        "--cluster.secretfile=a --cluster.ticketrotation=twice",
+        "cluster.ticketRotation",
+        "is not a duration",
+    ),
 ];
 
 #[test]
