@@ -12,6 +12,7 @@ mod live;
 mod parts;
 mod slow_start;
 mod sources;
+mod standing;
 mod view;
 
 pub use control::log_problem;
@@ -35,13 +36,14 @@ use self::control::{CERTIFICATES, Control, Resolvers};
 use self::live::Live;
 use self::parts::App;
 use self::sources::Sources;
+use self::standing::Standing;
 use crate::cluster::secret::SecretError;
 use crate::cluster::{Mesh, mesh};
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
-use crate::provider::{ProviderError, aggregate};
+use crate::provider::{ProviderError, ProviderHealth, aggregate};
 use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
@@ -121,13 +123,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     if certificates.count > 0 {
         sources.expected.insert(CERTIFICATES.into());
     }
-    if let Some(metrics) = &app.metrics {
-        metrics.attach(Arc::new(Live {
-            snapshot: Arc::clone(&app.snapshot),
-            providers: sources.health,
-            resolvers: app.outlet.states(),
-        }));
-    }
+    show(&app, &joined, sources.health);
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
@@ -164,6 +160,24 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     }
     info!("Stopped");
     Ok(())
+}
+
+/// Lets metrics and the API have what they ask for.
+fn show(app: &App, joined: &Cluster, providers: Vec<(&'static str, Arc<ProviderHealth>)>) {
+    let standing = app.standing.get_or_init(|| {
+        Arc::new(Standing {
+            mesh: joined.mesh.clone(),
+            providers,
+            tickets: Arc::clone(&app.tickets),
+        })
+    });
+    if let Some(metrics) = &app.metrics {
+        metrics.attach(Arc::new(Live {
+            snapshot: Arc::clone(&app.snapshot),
+            standing: Arc::clone(standing),
+            resolvers: app.outlet.states(),
+        }));
+    }
 }
 
 /// Turns the keys of session tickets, with the other members if there are any.

@@ -132,6 +132,10 @@ impl Api {
             ["certificates", name] => certificate(&self.source.view().certificates, name),
             ["resolvers"] => resolvers(&self.source.view().resolvers, &query),
             ["resolvers", name] => resolver(&self.source.view().resolvers, name),
+            ["cluster"] => Reply::json(
+                StatusCode::OK,
+                &listing::object(&self.source.view().cluster).into(),
+            ),
             ["http", "routers"] => list(&self.source.view().routers, &query),
             ["http", "routers", name] => item(&self.source.view().routers, name),
             ["http", "services"] => list(&self.source.view().services, &query),

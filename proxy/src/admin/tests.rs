@@ -1,3 +1,5 @@
+mod cluster;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cluster::ClusterView;
 use super::resolvers::ResolverView;
 use crate::config::dynamic::{Middleware, Router, Service};
 
@@ -29,6 +30,8 @@ pub struct ApiView {
     pub certificates: Vec<CertificateView>,
     /// Certificate resolvers, by name.
     pub resolvers: Vec<ResolverView>,
+    /// What this proxy has of its cluster.
+    pub cluster: ClusterView,
     /// What is wrong with settings that belong to no object, each with its origin.
     pub problems: Vec<String>,
 }

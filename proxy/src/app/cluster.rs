@@ -19,7 +19,7 @@ use crate::provider::swarm;
 pub(super) struct Cluster {
     /// What certificate resolvers get of it.
     pub(super) membership: Membership,
-    mesh: Option<Arc<NetworkMesh>>,
+    pub(super) mesh: Option<Arc<NetworkMesh>>,
 }
 
 impl Cluster {

@@ -3,28 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::standing::Standing;
 use crate::acme::resolver::{ResolverState, ResolverStates};
 use crate::observe::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
-    ServiceSample,
+    CertificateSample, ClusterSample, ConnectionSample, LiveState, ProviderSample, ResolverSample,
+    ServerSample, ServiceSample, TicketKeySample,
 };
-use crate::provider::ProviderHealth;
 use crate::service::{Server, Servers};
 use crate::snapshot::SnapshotCell;
-
-/// An engine that has not answered for so long can't be reached: it is asked
-/// about once a second.
-const STALE: Duration = Duration::from_secs(5);
 
 /// The snapshot in force and the engines behind it.
 pub(super) struct Live {
     pub(super) snapshot: Arc<SnapshotCell>,
-    pub(super) providers: Vec<(&'static str, Arc<ProviderHealth>)>,
+    pub(super) standing: Arc<Standing>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
 }
 
@@ -82,17 +77,15 @@ impl LiveState for Live {
     }
 
     fn providers(&self) -> Vec<ProviderSample> {
-        let now = Instant::now();
-        let sample = |(name, health): &(&'static str, Arc<ProviderHealth>)| {
-            let age = health.age(now);
-            ProviderSample {
-                provider: (*name).into(),
-                last_success: age.and_then(|age| SystemTime::now().checked_sub(age)),
-                is_stale: age.is_none_or(|age| age > STALE),
-                source: health.source(),
-            }
-        };
-        self.providers.iter().map(sample).collect()
+        self.standing.providers()
+    }
+
+    fn ticket_keys(&self) -> TicketKeySample {
+        self.standing.ticket_keys()
+    }
+
+    fn cluster(&self) -> Option<ClusterSample> {
+        self.standing.cluster()
     }
 
     fn resolvers(&self) -> Vec<ResolverSample> {

@@ -3,17 +3,18 @@
 mod resolver;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::live::{ejections, is_draining, limit};
+use super::standing::Standing;
 use crate::acme::resolver::ResolverStates;
 use crate::admin::{
-    ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
-    ServerView, ServiceView, Status,
+    ApiSource, ApiView, CertificateView, ClusterView, ConnectionsView, MiddlewareView, QueueView,
+    RouterView, ServerView, ServiceView, Status,
 };
 use crate::config::dynamic::Router;
 use crate::service::{Server, Servers};
@@ -27,12 +28,17 @@ const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Shown {
     pub(super) snapshot: Arc<SnapshotCell>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
+    pub(super) standing: Arc<OnceLock<Arc<Standing>>>,
 }
 
 impl ApiSource for Shown {
     fn view(&self) -> Arc<ApiView> {
         let resolvers = Arc::clone(&self.resolvers.borrow());
-        Arc::new(view(&self.snapshot.load(), &resolvers))
+        let cluster = self.standing.get();
+        Arc::new(ApiView {
+            cluster: cluster.map(|standing| standing.view()).unwrap_or_default(),
+            ..view(&self.snapshot.load(), &resolvers)
+        })
     }
 }
 
@@ -79,6 +85,7 @@ fn view(snapshot: &Snapshot, resolvers: &ResolverStates) -> ApiView {
             .iter()
             .map(|(name, state)| resolver::resolver(name, state))
             .collect(),
+        cluster: ClusterView::default(),
         problems: problems.iter().map(ToString::to_string).collect(),
     }
 }
@@ -165,7 +172,7 @@ fn certificate(certificate: &Certificate) -> CertificateView {
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| String::new(), |time| time.to_string())
 }
 

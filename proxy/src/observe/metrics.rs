@@ -6,6 +6,7 @@
 //! a counter. When nobody uses a scope any more, its series are shown in one
 //! more scrape and then removed, as Traefik does.
 
+mod cluster;
 mod family;
 mod live;
 mod sample;
@@ -28,8 +29,8 @@ use thiserror::Error;
 
 use self::family::{Families, Level};
 pub use self::sample::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
-    ServiceSample,
+    CertificateSample, ClusterSample, ConnectionSample, LiveState, ProviderSample, ResolverSample,
+    ServerSample, ServiceSample, TicketKeySample,
 };
 pub use self::scope::{Observation, Scope};
 use self::service::ServiceFamilies;

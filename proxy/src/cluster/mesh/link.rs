@@ -130,9 +130,8 @@ impl Unwanted {
 fn reason(error: &LinkError) -> Option<Reason> {
     match error {
         LinkError::Malformed(Malformed::Version(_)) => Some(Reason::Protocol),
-        LinkError::Malformed(_) | LinkError::TooLarge(_) | LinkError::Misplaced => {
-            Some(Reason::Garbage)
-        }
+        LinkError::Malformed(_) | LinkError::Misplaced => Some(Reason::Garbage),
+        LinkError::TooLarge(_) => Some(Reason::TooLarge),
         LinkError::Slow => Some(Reason::Slow),
         LinkError::Io(_) | LinkError::Closed | LinkError::Silent => None,
     }

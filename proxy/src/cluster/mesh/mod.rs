@@ -255,7 +255,12 @@ async fn keep(hub: Arc<Hub>, file: StateFile) {
         let path = file.path().display().to_string();
         let written = tokio::task::spawn_blocking(move || file.write(&contents)).await;
         match written {
-            Ok(Ok(())) => has_failed = false,
+            Ok(Ok(())) => {
+                has_failed = false;
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.unwrap_or_default().as_secs();
+                hub.counters.state_written.store(now, Relaxed);
+            }
             Ok(Err(error)) => {
                 Counters::add(&hub.counters.state_failed, 1);
                 if !has_failed {

@@ -6,6 +6,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
+use super::cluster;
 use super::sample::{
     CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
 };
@@ -95,6 +96,10 @@ pub(super) fn families(
     families.extend(certificates(&live.certificates())?);
     families.extend(providers(&live.providers())?);
     families.extend(resolvers(&live.resolvers())?);
+    families.extend(cluster::ticket_keys(live.ticket_keys())?);
+    if let Some(sample) = live.cluster() {
+        families.extend(cluster::families(&sample)?);
+    }
     Ok(families)
 }
 
@@ -190,6 +195,11 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         "When a provider was last read, in Unix time",
         &labels,
     )?;
+    let age = gauges(
+        "tidegate_provider_age_seconds",
+        "How long ago a provider was last read, here or by the proxy that it is heard from",
+        &labels,
+    )?;
     let stale = integers(
         "tidegate_provider_stale",
         "Whether a provider's source can't be reached and its last state is served",
@@ -209,9 +219,18 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         if let Some(at) = sample.last_success {
             success.with_label_values(&labels).set(unix_seconds(at));
         }
+        if let Some(since) = sample.age {
+            age.with_label_values(&labels).set(since.as_secs_f64());
+        }
         stale.with_label_values(&labels).set(sample.is_stale.into());
     }
-    Ok([success.collect(), stale.collect(), relayed.collect()].concat())
+    Ok([
+        success.collect(),
+        age.collect(),
+        stale.collect(),
+        relayed.collect(),
+    ]
+    .concat())
 }
 
 fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {

@@ -18,6 +18,10 @@ pub trait LiveState: fmt::Debug + Send + Sync {
     fn providers(&self) -> Vec<ProviderSample>;
     /// Every certificate resolver.
     fn resolvers(&self) -> Vec<ResolverSample>;
+    /// The keys of session tickets.
+    fn ticket_keys(&self) -> TicketKeySample;
+    /// What this proxy has to do with others, if it is in a cluster.
+    fn cluster(&self) -> Option<ClusterSample>;
 }
 
 /// A server as it is now.
@@ -96,6 +100,8 @@ pub struct ProviderSample {
     pub provider: Arc<str>,
     /// When it last delivered, or found nothing changed.
     pub last_success: Option<SystemTime>,
+    /// How long ago that was.
+    pub age: Option<Duration>,
     /// Whether it can't reach what it reads from.
     pub is_stale: bool,
     /// The proxy that reads in its place.
@@ -117,4 +123,48 @@ pub struct ResolverSample {
     pub next_renewal: Option<SystemTime>,
     /// Orders that this proxy made, by outcome.
     pub orders: BTreeMap<&'static str, u64>,
+}
+
+/// The keys of session tickets as they are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TicketKeySample {
+    /// How many open tickets.
+    pub keys: usize,
+    /// Generation and age of the one that seals them.
+    pub sealing: Option<(u64, Duration)>,
+}
+
+/// A cluster as one of its members sees it now. What counts, counts since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterSample {
+    /// Other members that were heard of and have not left.
+    pub members: usize,
+    /// Those of them that can be reached, be it through others.
+    pub live: usize,
+    /// Those of them that are connected with this one.
+    pub connected: u64,
+    /// Facts that are known.
+    pub facts: usize,
+    /// Their bytes.
+    pub fact_bytes: usize,
+    /// Connections that were refused, by reason.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections to peers that these refused.
+    pub dials_refused: u64,
+    /// Connections that came about.
+    pub links: u64,
+    /// Those of them that ended because the other end was silent or too slow.
+    pub links_lost: u64,
+    /// Bytes of frames that were received.
+    pub received_bytes: u64,
+    /// Bytes of frames that were sent.
+    pub sent_bytes: u64,
+    /// Facts that were received, by what became of them.
+    pub received: [(&'static str, u64); 3],
+    /// Questions of others, by what became of them.
+    pub questions: [(&'static str, u64); 2],
+    /// When the state file was last written.
+    pub state_written: Option<SystemTime>,
+    /// Times that it could not be written.
+    pub state_failed: u64,
 }

@@ -281,6 +281,7 @@ impl LiveState for Fixed {
         vec![ProviderSample {
             provider: "swarm".into(),
             last_success: Some(UNIX_EPOCH + Duration::from_secs(7)),
+            age: Some(Duration::from_millis(1500)),
             is_stale: true,
             source: Some("node-1".into()),
         }]
@@ -295,6 +296,33 @@ impl LiveState for Fixed {
             next_renewal: Some(UNIX_EPOCH + Duration::from_secs(11)),
             orders: [("issued", 2)].into(),
         }]
+    }
+
+    fn ticket_keys(&self) -> TicketKeySample {
+        TicketKeySample {
+            keys: 3,
+            sealing: Some((17, Duration::from_secs(60))),
+        }
+    }
+
+    fn cluster(&self) -> Option<ClusterSample> {
+        Some(ClusterSample {
+            members: 4,
+            live: 3,
+            connected: 2,
+            facts: 5,
+            fact_bytes: 6,
+            refused: vec![("stranger", 7), ("garbage", 0)],
+            dials_refused: 8,
+            links: 9,
+            links_lost: 10,
+            received_bytes: 11,
+            sent_bytes: 12,
+            received: [("new", 13), ("old", 14), ("too_much", 15)],
+            questions: [("taken", 16), ("refused", 18)],
+            state_written: Some(UNIX_EPOCH + Duration::from_secs(19)),
+            state_failed: 20,
+        })
     }
 }
 
@@ -341,6 +369,43 @@ fn live_state_is_read_at_each_scrape() {
         ("tidegate_worker_panics_total", 1.0),
     ];
     for (series, expected) in rows {
+        assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn the_cluster_is_shown() {
+    let metrics = metrics(&Prometheus::default());
+    metrics.attach(Arc::new(Fixed));
+    let text = metrics.render().unwrap();
+    for (series, expected) in [
+        (r#"tidegate_provider_age_seconds{provider="swarm"}"#, 1.5),
+        ("tidegate_tls_ticket_keys", 3.0),
+        ("tidegate_tls_ticket_key_generation", 17.0),
+        ("tidegate_tls_ticket_key_age_seconds", 60.0),
+        ("tidegate_cluster_members", 4.0),
+        ("tidegate_cluster_members_live", 3.0),
+        ("tidegate_cluster_members_connected", 2.0),
+        ("tidegate_cluster_facts", 5.0),
+        ("tidegate_cluster_facts_bytes", 6.0),
+        (r#"tidegate_cluster_refused_total{reason="stranger"}"#, 7.0),
+        (r#"tidegate_cluster_refused_total{reason="garbage"}"#, 0.0),
+        ("tidegate_cluster_dials_refused_total", 8.0),
+        ("tidegate_cluster_connections_total", 9.0),
+        ("tidegate_cluster_connections_lost_total", 10.0),
+        ("tidegate_cluster_received_bytes_total", 11.0),
+        ("tidegate_cluster_sent_bytes_total", 12.0),
+        (
+            r#"tidegate_cluster_facts_received_total{result="old"}"#,
+            14.0,
+        ),
+        (
+            r#"tidegate_cluster_questions_total{result="refused"}"#,
+            18.0,
+        ),
+        ("tidegate_cluster_state_written_seconds", 19.0),
+        ("tidegate_cluster_state_errors_total", 20.0),
+    ] {
         assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
     }
 }

@@ -145,6 +145,15 @@ async fn without_the_secret_nothing_is_answered() {
     assert_eq!(node.mesh.live(), 0);
 }
 
+#[tokio::test]
+async fn who_has_another_secret_is_told_by_its_own_counter() {
+    let nodes = [1, 9].map(|secret| Node::start("a", &secrets(secret, None)));
+    nodes[1].knows(&[nodes[0].address()]);
+    refused(&nodes[0], Reason::OtherSecret, 1).await;
+    let dials = |counters: &Counters| counters.dials_refused.load(Relaxed);
+    reaches(&nodes[1], dials, 1).await;
+}
+
 /// Somebody overheard the authority's name, which is sent in the clear.
 #[tokio::test]
 async fn the_name_of_the_authority_is_not_enough() {
@@ -185,27 +194,26 @@ async fn who_dawdles_is_dropped() {
 async fn members_that_send_nonsense_are_dropped() {
     let node = Node::start("a", &secrets(1, None));
     let nonsense: [(&[u8], Reason); 4] = [
-        (&[0xff, 0xff, 0xff, 0xff], Reason::Garbage),
+        (&[0xff, 0xff, 0xff, 0xff], Reason::TooLarge),
         (&[0, 0, 0, 1, 99], Reason::Garbage),
         (&[0, 0, 0, 1, 4], Reason::Garbage),
         (&[0, 0, 0, 3, 1, 77, 1], Reason::Protocol),
     ];
-    let mut counts = [0, 0];
     for (bytes, reason) in nonsense {
         let mut raw = Raw::connect(&node, 1).await.unwrap();
         raw.to.write_all(bytes).await.unwrap();
         raw.to.flush().await.unwrap();
         while within(raw.next()).await.is_ok() {}
-        let count = &mut counts[usize::from(reason == Reason::Protocol)];
-        *count += 1;
-        refused(&node, reason, *count).await;
+        let known = |(_, other): &&(&[u8], Reason)| *other == reason;
+        let sent = nonsense.iter().take_while(|(one, _)| *one != bytes);
+        refused(&node, reason, sent.filter(known).count() as u64 + 1).await;
     }
     let mut raw = Raw::connect(&node, 1).await.unwrap();
     raw.greet("raw", 5).await.unwrap();
     raw.to.write_all(&[0, 0, 0, 2, 4, 4]).await.unwrap();
     raw.to.flush().await.unwrap();
     while within(raw.next()).await.is_ok() {}
-    refused(&node, Reason::Garbage, 4).await;
+    refused(&node, Reason::Garbage, 3).await;
 }
 
 #[tokio::test]
