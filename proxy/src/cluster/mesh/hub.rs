@@ -269,7 +269,9 @@ impl Hub {
             Frame::Word(word) => self.hear(&mut state, &outbox, &word),
             Frame::Digest(summaries) => self.compare(&mut state, member, &outbox, &summaries),
             Frame::Want(words) => {
-                for (member, topic) in &words {
+                let ledger = &state.ledger;
+                let known = |(member, topic): &&(_, _)| ledger.word(member, topic).is_some();
+                for (member, topic) in words.iter().filter(known) {
                     outbox.word(member, topic);
                 }
             }
@@ -352,8 +354,9 @@ impl Hub {
         }
         let sees: BTreeSet<Arc<str>> = summaries
             .iter()
-            .filter(|summary| summary.is_linked && summary.member != self.me)
+            .filter(|summary| summary.is_linked && state.ledger.is_member(&summary.member))
             .map(|summary| Arc::clone(&summary.member))
+            .filter(|name| *name != self.me)
             .collect();
         if let Some(link) = state.links.get_mut(member)
             && (link.sees != sees || is_new)
@@ -406,20 +409,23 @@ impl Hub {
     /// Says something; its version.
     fn say(&self, state: &mut State, topic: &'static str, body: Bytes) -> Option<u64> {
         let size = body.len();
-        let Ok(version) = state.ledger.say(topic, body, Instant::now()) else {
+        let now = Instant::now();
+        let version = state.ledger.say(topic, body, now).ok();
+        if version.is_none() {
             error!(
                 topic,
-                size, "There is no room for what is to be told to the cluster"
+                size, "What is to be told to the cluster is too large, what was told is taken back"
             );
-            return None;
-        };
+            // Or others would take it for what is still so.
+            let _told = state.ledger.say(topic, Bytes::new(), now);
+        }
         let topic: Arc<str> = topic.into();
         state
             .links
             .values()
             .for_each(|link| link.outbox.word(&self.me, &topic));
         self.changed();
-        Some(version)
+        version
     }
 
     /// Says something.
@@ -451,7 +457,7 @@ impl Hub {
     fn refresh(&self, state: &mut State) {
         let direct: BTreeSet<Arc<str>> = state.links.keys().cloned().collect();
         let seen = state.links.values().flat_map(|link| &link.sees);
-        let indirect = seen.filter(|name| !state.ledger.has_left(name)).cloned();
+        let indirect = seen.filter(|name| state.ledger.is_member(name)).cloned();
         let live: BTreeSet<Arc<str>> = direct.iter().cloned().chain(indirect).collect();
         self.counters.live.store(state.links.len() as u64, Relaxed);
         for unconfirmed in state.unconfirmed.values_mut() {

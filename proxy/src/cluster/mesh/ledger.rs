@@ -339,9 +339,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a member has left on purpose.
-    pub(super) fn has_left(&self, member: &str) -> bool {
-        self.known.get(member).is_some_and(|known| known.has_left)
+    /// Whether a member is known and has not left on purpose.
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| !known.has_left)
     }
 
     /// All members but this one that have not left.

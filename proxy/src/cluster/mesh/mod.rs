@@ -51,7 +51,7 @@ use tracing::{info, warn};
 use self::hub::Hub;
 use self::identity::Identity;
 use self::ledger::{Bounds, Ledger};
-use self::state::{Contents, StateFile};
+use self::state::{Contents, StateError, StateFile};
 use super::seal::Seal;
 use super::secret::Secrets;
 use super::{Answer, Fact, Heard, Member, Mesh};
@@ -162,7 +162,8 @@ pub fn start(
     let hub = Arc::new(Hub::new(ledger, name, port, pace, stop.clone()));
     let (to, addresses) = watch::channel(BTreeSet::new());
     let tasks = &hub.tasks;
-    tasks.spawn(listen::run(Arc::clone(&hub), identity.clone(), listener));
+    let (ours, members) = (identity.clone(), addresses.clone());
+    tasks.spawn(listen::run(Arc::clone(&hub), ours, listener, members));
     tasks.spawn(dial::run(Arc::clone(&hub), identity, addresses));
     let default_port = match settings.address.port() {
         0 => port,
@@ -207,13 +208,15 @@ fn ledger(name: &Arc<str>, file: Option<&StateFile>) -> Ledger {
     let contents = file.and_then(|file| match file.read() {
         Ok(contents) => contents,
         Err(error) => {
-            let error = Chain(&error).to_string();
-            let path = file.path().display();
-            warn!(%path, error, "What the cluster said before can't be read, it is asked again");
+            unreadable(file, &error);
             None
         }
     });
     let contents = contents.unwrap_or_default();
+    if !contents.name.is_empty() && contents.name != **name {
+        let other = &contents.name;
+        warn!(member = %name, other, "The state file was written under another name; each member needs a file of its own, and a name that stays");
+    }
     let mut ledger = Ledger::new(Arc::clone(name), life, Bounds::default(), now);
     if contents.name == **name {
         ledger.outlive(contents.floor, now);
@@ -222,6 +225,18 @@ fn ledger(name: &Arc<str>, file: Option<&StateFile>) -> Ledger {
         ledger.restore(kept);
     }
     ledger
+}
+
+/// Says what is wrong with the state file, and keeps it from being overwritten.
+fn unreadable(file: &StateFile, error: &StateError) {
+    let path = file.path().display();
+    let aside = match error {
+        StateError::Io(_) => None,
+        StateError::Seal(_) | StateError::Contents(_) => file.put_aside().ok(),
+    };
+    let aside = aside.map(|path| path.display().to_string());
+    let error = Chain(error).to_string();
+    warn!(%path, error, aside, "What the cluster said before can't be read, it is asked again");
 }
 
 /// Tells everybody what is known, at once after news and from time to time.
