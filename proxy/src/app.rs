@@ -5,6 +5,7 @@
 //! control plane runs on the runtime that calls [`run`]; the data plane has
 //! threads of its own.
 
+mod around;
 mod certificates;
 mod cluster;
 mod control;
@@ -12,7 +13,6 @@ mod live;
 mod parts;
 mod slow_start;
 mod sources;
-mod standing;
 mod view;
 
 pub use control::log_problem;
@@ -30,20 +30,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::around::Around;
 use self::certificates::Certificates;
 use self::cluster::Cluster;
 use self::control::{CERTIFICATES, Control, Resolvers};
 use self::live::Live;
 use self::parts::App;
 use self::sources::Sources;
-use self::standing::Standing;
 use crate::cluster::secret::SecretError;
 use crate::cluster::{Mesh, mesh};
 use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
-use crate::provider::{ProviderError, ProviderHealth, aggregate};
+use crate::provider::{ProviderError, aggregate};
 use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
@@ -123,7 +123,18 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     if certificates.count > 0 {
         sources.expected.insert(CERTIFICATES.into());
     }
-    show(&app, &joined, sources.health);
+    app.around.get_or_init(|| Around {
+        providers: sources.health,
+        mesh: joined.mesh.clone(),
+        tickets: Arc::clone(&app.tickets),
+    });
+    if let Some(metrics) = &app.metrics {
+        metrics.attach(Arc::new(Live {
+            snapshot: Arc::clone(&app.snapshot),
+            resolvers: app.outlet.states(),
+            around: Arc::clone(&app.around),
+        }));
+    }
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
@@ -160,24 +171,6 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     }
     info!("Stopped");
     Ok(())
-}
-
-/// Lets metrics and the API have what they ask for.
-fn show(app: &App, joined: &Cluster, providers: Vec<(&'static str, Arc<ProviderHealth>)>) {
-    let standing = app.standing.get_or_init(|| {
-        Arc::new(Standing {
-            mesh: joined.mesh.clone(),
-            providers,
-            tickets: Arc::clone(&app.tickets),
-        })
-    });
-    if let Some(metrics) = &app.metrics {
-        metrics.attach(Arc::new(Live {
-            snapshot: Arc::clone(&app.snapshot),
-            standing: Arc::clone(standing),
-            resolvers: app.outlet.states(),
-        }));
-    }
 }
 
 /// Turns the keys of session tickets, with the other members if there are any.

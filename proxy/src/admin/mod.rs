@@ -20,7 +20,7 @@ mod resolvers;
 mod view;
 
 pub use api::{ApiService, ProcessFacts};
-pub use cluster::{ClusterView, MemberView, MeshView, SourceView, TicketKeyView};
+pub use cluster::{ClusterView, MemberView, ProviderView, TicketKeyView};
 pub use dashboard::DashboardService;
 pub use metrics::PrometheusService;
 pub use noop::NoopService;

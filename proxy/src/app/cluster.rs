@@ -19,6 +19,7 @@ use crate::provider::swarm;
 pub(super) struct Cluster {
     /// What certificate resolvers get of it.
     pub(super) membership: Membership,
+    /// This process's end of it.
     pub(super) mesh: Option<Arc<NetworkMesh>>,
 }
 

@@ -2,25 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::standing::Standing;
+use super::around::Around;
 use crate::acme::resolver::{ResolverState, ResolverStates};
 use crate::observe::{
-    CertificateSample, ClusterSample, ConnectionSample, LiveState, ProviderSample, ResolverSample,
+    CertificateSample, ConnectionSample, LiveState, MeshSample, ProviderSample, ResolverSample,
     ServerSample, ServiceSample, TicketKeySample,
 };
 use crate::service::{Server, Servers};
 use crate::snapshot::SnapshotCell;
 
-/// The snapshot in force and the engines behind it.
+/// The snapshot in force, and what is behind it.
 pub(super) struct Live {
     pub(super) snapshot: Arc<SnapshotCell>,
-    pub(super) standing: Arc<Standing>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl Live {
@@ -77,15 +77,17 @@ impl LiveState for Live {
     }
 
     fn providers(&self) -> Vec<ProviderSample> {
-        self.standing.providers()
+        let around = self.around.get();
+        around.map(Around::provider_samples).unwrap_or_default()
+    }
+
+    fn mesh(&self) -> Option<MeshSample> {
+        self.around.get().and_then(Around::mesh_sample)
     }
 
     fn ticket_keys(&self) -> TicketKeySample {
-        self.standing.ticket_keys()
-    }
-
-    fn cluster(&self) -> Option<ClusterSample> {
-        self.standing.cluster()
+        let around = self.around.get();
+        around.map(Around::ticket_sample).unwrap_or_default()
     }
 
     fn resolvers(&self) -> Vec<ResolverSample> {

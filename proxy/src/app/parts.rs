@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
 use super::StartError;
-use super::standing::Standing;
+use super::around::Around;
 use super::view::Shown;
 use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
 use crate::acme::resolver::Outlet;
@@ -42,8 +42,8 @@ pub(super) struct App {
     /// Answers their handshakes, if a resolver wants that.
     validations: Option<Arc<TlsAlpn>>,
     pub(super) tickets: Arc<Tickets>,
-    /// Where the process stands, once that is known.
-    pub(super) standing: Arc<OnceLock<Arc<Standing>>>,
+    /// What is followed and who is talked with, once that has begun.
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl App {
@@ -73,7 +73,7 @@ impl App {
             board,
             outlet: Arc::default(),
             tickets,
-            standing: Arc::default(),
+            around: Arc::default(),
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
@@ -101,7 +101,7 @@ impl App {
             let source = Arc::new(Shown {
                 snapshot: Arc::clone(&self.snapshot),
                 resolvers: self.outlet.states(),
-                standing: Arc::clone(&self.standing),
+                around: Arc::clone(&self.around),
             });
             add(
                 "api",

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::around::Around;
 use super::live::{ejections, is_draining, limit};
-use super::standing::Standing;
 use crate::acme::resolver::ResolverStates;
 use crate::admin::{
-    ApiSource, ApiView, CertificateView, ClusterView, ConnectionsView, MiddlewareView, QueueView,
-    RouterView, ServerView, ServiceView, Status,
+    ApiSource, ApiView, CertificateView, ConnectionsView, MiddlewareView, QueueView, RouterView,
+    ServerView, ServiceView, Status,
 };
 use crate::config::dynamic::Router;
 use crate::service::{Server, Servers};
@@ -24,19 +24,21 @@ use crate::tls::Certificate;
 /// How long before its end a certificate is worth a warning.
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Shows the snapshot in force, and how certificate resolvers are.
+/// Shows the snapshot in force, how certificate resolvers are, and what is around.
 pub(super) struct Shown {
     pub(super) snapshot: Arc<SnapshotCell>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
-    pub(super) standing: Arc<OnceLock<Arc<Standing>>>,
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl ApiSource for Shown {
     fn view(&self) -> Arc<ApiView> {
         let resolvers = Arc::clone(&self.resolvers.borrow());
-        let cluster = self.standing.get();
+        let around = self.around.get();
         Arc::new(ApiView {
-            cluster: cluster.map(|standing| standing.view()).unwrap_or_default(),
+            providers: around.map(Around::provider_views).unwrap_or_default(),
+            cluster: around.and_then(Around::cluster_view),
+            ticket_keys: around.map(Around::ticket_view).unwrap_or_default(),
             ..view(&self.snapshot.load(), &resolvers)
         })
     }
@@ -85,8 +87,8 @@ fn view(snapshot: &Snapshot, resolvers: &ResolverStates) -> ApiView {
             .iter()
             .map(|(name, state)| resolver::resolver(name, state))
             .collect(),
-        cluster: ClusterView::default(),
         problems: problems.iter().map(ToString::to_string).collect(),
+        ..ApiView::default()
     }
 }
 

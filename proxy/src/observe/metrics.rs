@@ -6,9 +6,9 @@
 //! a counter. When nobody uses a scope any more, its series are shown in one
 //! more scrape and then removed, as Traefik does.
 
-mod cluster;
 mod family;
 mod live;
+mod mesh;
 mod sample;
 mod scope;
 mod service;
@@ -29,7 +29,7 @@ use thiserror::Error;
 
 use self::family::{Families, Level};
 pub use self::sample::{
-    CertificateSample, ClusterSample, ConnectionSample, LiveState, ProviderSample, ResolverSample,
+    CertificateSample, ConnectionSample, LiveState, MeshSample, ProviderSample, ResolverSample,
     ServerSample, ServiceSample, TicketKeySample,
 };
 pub use self::scope::{Observation, Scope};

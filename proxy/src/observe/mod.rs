@@ -14,7 +14,7 @@ mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, ClusterSample, ConnectionSample, EntryPointScope, LiveState, Metrics,
+    CertificateSample, ConnectionSample, EntryPointScope, LiveState, MeshSample, Metrics,
     MetricsError, ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
     TicketKeySample,
 };

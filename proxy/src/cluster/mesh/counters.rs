@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Bytes that are no TLS, or no frame.
+    /// Bytes that are no TLS, or no frame, or belong to another connection.
     Garbage,
     /// Nothing shows that it knows any secret.
     Stranger,
@@ -27,8 +27,6 @@ pub enum Reason {
     OtherSecret,
     /// Its certificate is missing or not good.
     Certificate,
-    /// What it sends is longer than anything that is sent here.
-    TooLarge,
     /// It did not say who it is, or what it had begun to say, in time.
     Slow,
     /// Another version of the protocol, or none that is spoken here.
@@ -40,12 +38,11 @@ pub enum Reason {
 }
 
 /// All reasons, with their names in metrics.
-pub const REASONS: [(Reason, &str); 9] = [
+pub const REASONS: [(Reason, &str); 8] = [
     (Reason::Garbage, "garbage"),
     (Reason::Stranger, "stranger"),
     (Reason::OtherSecret, "other_secret"),
     (Reason::Certificate, "certificate"),
-    (Reason::TooLarge, "too_large"),
     (Reason::Slow, "slow"),
     (Reason::Protocol, "protocol"),
     (Reason::NameTaken, "name_taken"),

@@ -62,6 +62,11 @@ where
     let greeted = timeout(hub.pace.handshake, greeting).await;
     let greeted = match greeted.unwrap_or(Err(Unwanted::Failed(LinkError::Slow))) {
         Ok(greeted) => greeted,
+        // Silence before a greeting is no member's that is gone.
+        Err(Unwanted::Failed(LinkError::Silent)) => {
+            let slow = Unwanted::Failed(LinkError::Slow);
+            return slow.outcome(hub, peer, is_dialled);
+        }
         Err(unwanted) => return unwanted.outcome(hub, peer, is_dialled),
     };
     let joined = hub.join(&greeted, peer);
@@ -130,8 +135,9 @@ impl Unwanted {
 fn reason(error: &LinkError) -> Option<Reason> {
     match error {
         LinkError::Malformed(Malformed::Version(_)) => Some(Reason::Protocol),
-        LinkError::Malformed(_) | LinkError::Misplaced => Some(Reason::Garbage),
-        LinkError::TooLarge(_) => Some(Reason::TooLarge),
+        LinkError::Malformed(_) | LinkError::TooLarge(_) | LinkError::Misplaced => {
+            Some(Reason::Garbage)
+        }
         LinkError::Slow => Some(Reason::Slow),
         LinkError::Io(_) | LinkError::Closed | LinkError::Silent => None,
     }

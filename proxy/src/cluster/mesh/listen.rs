@@ -30,8 +30,8 @@ const ALL: usize = 128;
 /// The same from one address.
 const ONE: usize = 8;
 
-/// How long one that was refused keeps its place. A handshake costs this end a signature,
-/// whoever asks for it.
+/// How long one keeps its place that had a signature of this end and came to nothing:
+/// signatures cost time.
 const PENANCE: Duration = Duration::from_millis(100);
 
 /// How long no connection is accepted after that failed: too many open files, mostly.
@@ -67,10 +67,11 @@ pub(super) async fn run(
                 Ok(stream) => {
                     link::run(&serving, stream, peer, false, admission).await;
                 }
-                Err(_closed_later) => {
+                Err(Some(_closed_later)) => {
                     serving.stop.run_until_cancelled(sleep(PENANCE)).await;
                     drop(admission);
                 }
+                Err(None) => {}
             }
         });
     }
@@ -114,16 +115,13 @@ enum Ended {
     Quietly,
 }
 
-/// The connection, or why there is none, with what is left of it.
+/// The connection, or why there is none, with what is left of it after a signature.
 async fn handshake(
     identity: &Identity,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, (Ended, Option<TcpStream>)> {
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
-    let start = match (&mut acceptor).await {
-        Ok(start) => start,
-        Err(error) => return Err((classify(&error), acceptor.take_io())),
-    };
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let start = start.map_err(|error| (classify(&error), None))?;
     let (reason, error) = match identity.acquaintance(&start.client_hello()) {
         Acquaintance::Member => {
             let accepting = start.into_stream(Arc::clone(&identity.server));
@@ -133,18 +131,18 @@ async fn handshake(
         Acquaintance::OtherSecret => (Reason::OtherSecret, "it has another secret"),
         Acquaintance::Stranger => (Reason::Stranger, "it has no secret"),
     };
-    let refused = Ended::Refused(reason, error.to_owned());
-    Err((refused, Some(start.io)))
+    Err((Ended::Refused(reason, error.to_owned()), None))
 }
 
 fn classify(error: &io::Error) -> Ended {
-    use rustls::Error::{InappropriateMessage, InvalidMessage, PeerIncompatible};
+    use rustls::Error::{DecryptError, InappropriateMessage, InvalidMessage, PeerIncompatible};
 
     let inner = error.get_ref();
     let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = match inner {
         None => return Ended::Quietly,
-        Some(InvalidMessage(_) | InappropriateMessage { .. }) => Reason::Garbage,
+        // What can't be decrypted was said to somebody else, or another time.
+        Some(InvalidMessage(_) | InappropriateMessage { .. } | DecryptError) => Reason::Garbage,
         Some(PeerIncompatible(_)) => Reason::Protocol,
         Some(_) => Reason::Certificate,
     };

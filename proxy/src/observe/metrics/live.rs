@@ -6,11 +6,10 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
-use super::cluster;
 use super::sample::{
     CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
 };
-use super::unix_seconds;
+use super::{mesh, unix_seconds};
 
 /// One of Traefik's own metrics, shown with the other ones of services.
 const SERVER_UP: &str = "traefik_service_server_up";
@@ -96,9 +95,9 @@ pub(super) fn families(
     families.extend(certificates(&live.certificates())?);
     families.extend(providers(&live.providers())?);
     families.extend(resolvers(&live.resolvers())?);
-    families.extend(cluster::ticket_keys(live.ticket_keys())?);
-    if let Some(sample) = live.cluster() {
-        families.extend(cluster::families(&sample)?);
+    families.extend(mesh::ticket_keys(live.ticket_keys())?);
+    if let Some(sample) = live.mesh() {
+        families.extend(mesh::families(&sample)?);
     }
     Ok(families)
 }
@@ -224,13 +223,8 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         }
         stale.with_label_values(&labels).set(sample.is_stale.into());
     }
-    Ok([
-        success.collect(),
-        age.collect(),
-        stale.collect(),
-        relayed.collect(),
-    ]
-    .concat())
+    let ages = [success.collect(), age.collect()].concat();
+    Ok([ages, stale.collect(), relayed.collect()].concat())
 }
 
 fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
@@ -284,11 +278,11 @@ fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
     Ok([gauges.concat(), renewal.collect(), orders.collect()].concat())
 }
 
-fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+pub(super) fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
     IntGaugeVec::new(Opts::new(name, help), labels)
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+pub(super) fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
     IntCounterVec::new(Opts::new(name, help), labels)
 }
 

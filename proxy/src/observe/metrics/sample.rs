@@ -18,10 +18,10 @@ pub trait LiveState: fmt::Debug + Send + Sync {
     fn providers(&self) -> Vec<ProviderSample>;
     /// Every certificate resolver.
     fn resolvers(&self) -> Vec<ResolverSample>;
+    /// The mesh, if this process is in a cluster.
+    fn mesh(&self) -> Option<MeshSample>;
     /// The keys of session tickets.
     fn ticket_keys(&self) -> TicketKeySample;
-    /// What this proxy has to do with others, if it is in a cluster.
-    fn cluster(&self) -> Option<ClusterSample>;
 }
 
 /// A server as it is now.
@@ -108,6 +108,42 @@ pub struct ProviderSample {
     pub source: Option<Arc<str>>,
 }
 
+/// The mesh between the proxies of a cluster as it is now. What is counted is so since
+/// the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSample {
+    /// The other members, and whether each can be reached.
+    pub members: Vec<(Arc<str>, bool)>,
+    /// How many of them are connected with this one.
+    pub connected: u64,
+    /// How many facts are known.
+    pub facts: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Connections that were refused, by reason.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections that came about.
+    pub connections: u64,
+    /// Connections that ended because the other end was too slow or silent.
+    pub lost: u64,
+    /// Bytes that members sent.
+    pub received_bytes: u64,
+    /// Bytes that were sent to them.
+    pub sent_bytes: u64,
+    /// Facts that members told, by what became of them.
+    pub heard: [(&'static str, u64); 3],
+    /// Questions of members.
+    pub questions: u64,
+    /// Those of them that were not answered.
+    pub questions_refused: u64,
+    /// Connections to peers that these ended in the handshake.
+    pub dials_refused: u64,
+    /// When the state file was last written.
+    pub state_written: Option<SystemTime>,
+    /// Times that the state file could not be written.
+    pub state_failed: u64,
+}
+
 /// A certificate resolver as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSample {
@@ -132,39 +168,4 @@ pub struct TicketKeySample {
     pub keys: usize,
     /// Generation and age of the one that seals them.
     pub sealing: Option<(u64, Duration)>,
-}
-
-/// A cluster as one of its members sees it now. What counts, counts since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterSample {
-    /// Other members that were heard of and have not left.
-    pub members: usize,
-    /// Those of them that can be reached, be it through others.
-    pub live: usize,
-    /// Those of them that are connected with this one.
-    pub connected: u64,
-    /// Facts that are known.
-    pub facts: usize,
-    /// Their bytes.
-    pub fact_bytes: usize,
-    /// Connections that were refused, by reason.
-    pub refused: Vec<(&'static str, u64)>,
-    /// Connections to peers that these refused.
-    pub dials_refused: u64,
-    /// Connections that came about.
-    pub links: u64,
-    /// Those of them that ended because the other end was silent or too slow.
-    pub links_lost: u64,
-    /// Bytes of frames that were received.
-    pub received_bytes: u64,
-    /// Bytes of frames that were sent.
-    pub sent_bytes: u64,
-    /// Facts that were received, by what became of them.
-    pub received: [(&'static str, u64); 3],
-    /// Questions of others, by what became of them.
-    pub questions: [(&'static str, u64); 2],
-    /// When the state file was last written.
-    pub state_written: Option<SystemTime>,
-    /// Times that it could not be written.
-    pub state_failed: u64,
 }

@@ -1,78 +1,79 @@
-//! What a proxy has to do with the others of its cluster, read when metrics are scraped.
+//! What the mesh of a cluster shows when metrics are scraped.
 
-use prometheus::core::Collector;
+use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
-use prometheus::{Error, Gauge, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Error, Gauge, IntCounter, IntGauge};
 
-use super::sample::{ClusterSample, TicketKeySample};
+use super::live::{counters, integers};
+use super::sample::{MeshSample, TicketKeySample};
 use super::unix_seconds;
 
 /// Name, help, and where the value is from.
-type Metric = (&'static str, &'static str, fn(&ClusterSample) -> u64);
+type Metric = (&'static str, &'static str, fn(&MeshSample) -> u64);
 
 const GAUGES: &[Metric] = &[
     (
-        "tidegate_cluster_members",
-        "Other members of the cluster that were heard of and have not left",
-        |it| it.members as u64,
-    ),
-    (
-        "tidegate_cluster_members_live",
-        "Other members of the cluster that can be reached, be it through others",
-        |it| it.live as u64,
-    ),
-    (
-        "tidegate_cluster_members_connected",
-        "Other members of the cluster that are connected with this one",
+        "tidegate_mesh_connected",
+        "Members of the cluster that are connected with this one",
         |it| it.connected,
     ),
     (
-        "tidegate_cluster_facts",
-        "What members said and is kept here",
+        "tidegate_mesh_known_facts",
+        "How much of what members say is known",
         |it| it.facts as u64,
     ),
     (
-        "tidegate_cluster_facts_bytes",
-        "Bytes of what members said and is kept here",
-        |it| it.fact_bytes as u64,
+        "tidegate_mesh_known_bytes",
+        "The bytes of what members say",
+        |it| it.bytes as u64,
     ),
 ];
 
 const COUNTERS: &[Metric] = &[
     (
-        "tidegate_cluster_dials_refused_total",
-        "Connections to peers that these ended before both had said who they are",
-        |it| it.dials_refused,
-    ),
-    (
-        "tidegate_cluster_connections_total",
+        "tidegate_mesh_connections_total",
         "Connections with members that came about",
-        |it| it.links,
+        |it| it.connections,
     ),
     (
-        "tidegate_cluster_connections_lost_total",
-        "Connections that ended because the other member was silent or too slow",
-        |it| it.links_lost,
+        "tidegate_mesh_connections_lost_total",
+        "Connections with members that were too slow or silent",
+        |it| it.lost,
     ),
     (
-        "tidegate_cluster_received_bytes_total",
-        "Bytes that were received of other members",
+        "tidegate_mesh_received_bytes_total",
+        "Bytes that members sent",
         |it| it.received_bytes,
     ),
     (
-        "tidegate_cluster_sent_bytes_total",
-        "Bytes that were sent to other members",
+        "tidegate_mesh_sent_bytes_total",
+        "Bytes that were sent to members",
         |it| it.sent_bytes,
     ),
     (
-        "tidegate_cluster_state_errors_total",
+        "tidegate_mesh_questions_total",
+        "Questions of members",
+        |it| it.questions,
+    ),
+    (
+        "tidegate_mesh_questions_refused_total",
+        "Questions of members that were not answered, for there were too many at once",
+        |it| it.questions_refused,
+    ),
+    (
+        "tidegate_mesh_dials_refused_total",
+        "Connections to peers that these ended in the handshake",
+        |it| it.dials_refused,
+    ),
+    (
+        "tidegate_mesh_state_failed_total",
         "Times that the state file could not be written",
         |it| it.state_failed,
     ),
 ];
 
-/// Everything about a cluster.
-pub(super) fn families(sample: &ClusterSample) -> Result<Vec<MetricFamily>, Error> {
+/// Everything about the mesh.
+pub(super) fn families(sample: &MeshSample) -> Result<Vec<MetricFamily>, Error> {
     let mut families = Vec::new();
     for (name, help, read) in GAUGES {
         let gauge = IntGauge::new(*name, *help)?;
@@ -84,27 +85,28 @@ pub(super) fn families(sample: &ClusterSample) -> Result<Vec<MetricFamily>, Erro
         counter.inc_by(read(sample));
         families.extend(counter.collect());
     }
+    let up = integers(
+        "tidegate_mesh_member_up",
+        "Whether another member of the cluster can be reached",
+        &["member"],
+    )?;
+    for (member, is_live) in &sample.members {
+        up.with_label_values(&[&**member]).set((*is_live).into());
+    }
+    families.extend(up.collect());
     families.extend(by(
-        "tidegate_cluster_refused_total",
-        "Connections that were not taken",
-        "reason",
+        ("tidegate_mesh_refused_total", "reason"),
+        "Connections to the mesh that were refused",
         &sample.refused,
     )?);
     families.extend(by(
-        "tidegate_cluster_facts_received_total",
-        "What other members said, by what became of it",
-        "result",
-        &sample.received,
-    )?);
-    families.extend(by(
-        "tidegate_cluster_questions_total",
-        "Questions of other members, by what became of them",
-        "result",
-        &sample.questions,
+        ("tidegate_mesh_facts_total", "result"),
+        "Facts that members told, by what became of them",
+        &sample.heard,
     )?);
     if let Some(at) = sample.state_written {
         let written = Gauge::new(
-            "tidegate_cluster_state_written_seconds",
+            "tidegate_mesh_state_written_seconds",
             "When the state file was last written, in Unix time",
         )?;
         written.set(unix_seconds(at));
@@ -138,16 +140,15 @@ pub(super) fn ticket_keys(sample: TicketKeySample) -> Result<Vec<MetricFamily>, 
     Ok(families)
 }
 
-/// A counter for each of `counts`.
+/// A counter with one label.
 fn by(
-    name: &str,
+    (name, label): (&str, &str),
     help: &str,
-    label: &str,
     counts: &[(&'static str, u64)],
 ) -> Result<Vec<MetricFamily>, Error> {
-    let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    let all = counters(name, help, &[label])?;
     for (value, count) in counts {
-        counters.with_label_values(&[value]).inc_by(*count);
+        all.with_label_values(&[*value]).inc_by(*count);
     }
-    Ok(counters.collect())
+    Ok(all.collect())
 }
