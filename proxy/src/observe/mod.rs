@@ -14,7 +14,8 @@ mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, ConnectionSample, EntryPointScope, LiveState, Metrics, MetricsError,
-    ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
+    CertificateSample, ConnectionSample, EntryPointScope, LiveState, MeshSample, Metrics,
+    MetricsError, ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
+    TicketKeySample,
 };
 pub use record::{Recorder, RouteScopes};

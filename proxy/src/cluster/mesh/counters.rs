@@ -3,7 +3,8 @@
 //! Counters only ever go up; metrics and the API read them. A stranger that knocks
 //! again and again gets one line for each reason in [`QUIET`], not one each time.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Bytes that are no TLS, or no frame.
+    /// Bytes that are no TLS, or no frame, or belong to another connection.
     Garbage,
     /// Nothing shows that it knows any secret.
     Stranger,
@@ -26,7 +27,7 @@ pub enum Reason {
     OtherSecret,
     /// Its certificate is missing or not good.
     Certificate,
-    /// It did not say who it is in time.
+    /// It did not say who it is, or what it had begun to say, in time.
     Slow,
     /// Another version of the protocol, or none that is spoken here.
     Protocol,
@@ -52,7 +53,8 @@ pub const REASONS: [(Reason, &str); 8] = [
 #[derive(Debug, Default)]
 pub struct Counters {
     refused: [AtomicU64; REASONS.len()],
-    quiet: Mutex<[Option<Instant>; REASONS.len()]>,
+    /// Until when nothing is written: for each reason, and for peers that end handshakes.
+    quiet: Mutex<[Option<Instant>; REASONS.len() + 1]>,
     /// Members that can be reached; the only one that goes down, too.
     pub live: AtomicU64,
     /// Connections that came about.
@@ -73,6 +75,10 @@ pub struct Counters {
     pub questions: AtomicU64,
     /// Those of them that were not answered, for there were too many at once.
     pub questions_refused: AtomicU64,
+    /// Connections to peers that these ended before both had said who they are.
+    pub dials_refused: AtomicU64,
+    /// When the state file was last written, in seconds since 1970; 0 for never.
+    pub state_written: AtomicU64,
     /// Times that the state file could not be written.
     pub state_failed: AtomicU64,
 }
@@ -92,16 +98,27 @@ impl Counters {
         if let Some(counter) = self.of(reason) {
             counter.fetch_add(1, Relaxed);
         }
-        if self.is_news(reason) {
+        if self.is_news(reason.index()) {
             let reason = reason.name();
             warn!(client.addr = %peer, reason, error, "Refused a connection to the mesh");
         }
     }
 
-    fn is_news(&self, reason: Reason) -> bool {
+    /// Counts a peer that ends the handshake, and says so if that is news.
+    pub(super) fn rejected(&self, peer: SocketAddr, error: &io::Error) {
+        Self::add(&self.dials_refused, 1);
+        if self.is_news(REASONS.len()) {
+            warn!(
+                server.addr = %peer, %error,
+                "A peer does not accept this member, perhaps they have different secrets"
+            );
+        }
+    }
+
+    fn is_news(&self, reason: usize) -> bool {
         let now = Instant::now();
         let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = quiet.get_mut(reason.index()) else {
+        let Some(until) = quiet.get_mut(reason) else {
             return false;
         };
         let is_news = until.is_none_or(|until| until <= now);
@@ -137,11 +154,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn counts_every_time_and_speaks_once() {
         let counters = Counters::default();
-        assert!(counters.is_news(Reason::Stranger));
-        assert!(!counters.is_news(Reason::Stranger));
-        assert!(counters.is_news(Reason::Slow));
+        assert!(counters.is_news(Reason::Stranger.index()));
+        assert!(!counters.is_news(Reason::Stranger.index()));
+        assert!(counters.is_news(Reason::Slow.index()));
         tokio::time::advance(QUIET).await;
-        assert!(counters.is_news(Reason::Stranger));
+        assert!(counters.is_news(Reason::Stranger.index()));
         for (reason, name) in REASONS {
             counters.refuse(reason, [127, 0, 0, 1].into(), "");
             assert_eq!((counters.refused(reason), reason.name()), (1, name));

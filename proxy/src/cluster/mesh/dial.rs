@@ -5,6 +5,7 @@
 //! short waits: one that was cut off has to be back at once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,14 +110,22 @@ async fn connect(
     let connecting = async {
         let stream = timeout(hub.pace.connect, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        let connector = TlsConnector::from(Arc::clone(&identity.client));
-        let shaking = connector.connect(Identity::server_name(), stream);
-        timeout(hub.pace.handshake, shaking).await?
+        Ok::<_, io::Error>(stream)
     };
-    match hub.stop.run_until_cancelled(connecting).await? {
-        Ok(stream) => Some(stream),
+    let stream = match hub.stop.run_until_cancelled(connecting).await? {
+        Ok(stream) => stream,
         Err(error) => {
             debug!(server.addr = %address, %error, "Can't reach a peer");
+            return None;
+        }
+    };
+    let connector = TlsConnector::from(Arc::clone(&identity.client));
+    let shaking = connector.connect(Identity::server_name(), stream);
+    let shaking = async { timeout(hub.pace.handshake, shaking).await? };
+    match hub.stop.run_until_cancelled(shaking).await? {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            hub.counters.rejected(address, &error);
             None
         }
     }

@@ -9,11 +9,12 @@
 //! can't be reached directly is heard through others. Such a member counts as live
 //! while somebody who is connected with it says so; its confirmations come the same way.
 
+mod shown;
 mod waits;
+mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -21,14 +22,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::info;
 
 use super::counters::Counters;
 use super::framing::Pace;
-use super::ledger::{Ledger, News, Unheard};
-use super::outbox::Outbox;
+use super::ledger::Ledger;
 use super::party::{Asked, Greeted, Joined, Link, Rank, Unconfirmed};
-use super::wire::{Frame, Hello, Refusal, Summary, Word};
+use super::wire::{Frame, Hello, Refusal};
 use crate::cluster::{Answer, Fact, Member};
 
 /// Connections at the same time.
@@ -269,7 +269,9 @@ impl Hub {
             Frame::Word(word) => self.hear(&mut state, &outbox, &word),
             Frame::Digest(summaries) => self.compare(&mut state, member, &outbox, &summaries),
             Frame::Want(words) => {
-                for (member, topic) in &words {
+                let ledger = &state.ledger;
+                let known = |(member, topic): &&(_, _)| ledger.word(member, topic).is_some();
+                for (member, topic) in words.iter().filter(known) {
                     outbox.word(member, topic);
                 }
             }
@@ -305,212 +307,8 @@ impl Hub {
         None
     }
 
-    fn hear(&self, state: &mut State, outbox: &Outbox, word: &Word) {
-        let counters = &self.counters;
-        match state.ledger.hear(word, Instant::now()) {
-            Ok(news) => {
-                outbox.send(Frame::Heard {
-                    member: Arc::clone(&word.member),
-                    topic: Arc::clone(&word.topic),
-                    version: word.version,
-                    by: Arc::clone(&self.me),
-                });
-                if news == News::New {
-                    Counters::add(&counters.facts, 1);
-                    state.show(&word.topic);
-                    self.changed();
-                    self.news.notify_one();
-                }
-            }
-            Err(Unheard::Old | Unheard::Own) => Counters::add(&counters.facts_old, 1),
-            Err(Unheard::TooMuch) => Counters::add(&counters.facts_refused, 1),
-        }
-    }
-
-    /// Finds out what a member knows better, and whom it is connected with.
-    fn compare(
-        &self,
-        state: &mut State,
-        member: &Arc<str>,
-        outbox: &Outbox,
-        summaries: &[Summary],
-    ) {
-        let now = Instant::now();
-        let mut wanted = Vec::new();
-        let mut is_new = false;
-        for summary in summaries {
-            if summary.member == self.me {
-                let versions = summary.words.iter().map(|(_, version)| *version);
-                self.outlive(state, versions.fold(summary.life, u64::max));
-            } else {
-                wanted.extend(state.ledger.lacking(summary));
-                is_new |= state.ledger.note(summary, now);
-            }
-        }
-        if !wanted.is_empty() {
-            outbox.send(Frame::Want(wanted));
-        }
-        let sees: BTreeSet<Arc<str>> = summaries
-            .iter()
-            .filter(|summary| summary.is_linked && summary.member != self.me)
-            .map(|summary| Arc::clone(&summary.member))
-            .collect();
-        if let Some(link) = state.links.get_mut(member)
-            && (link.sees != sees || is_new)
-        {
-            link.sees = sees;
-            self.refresh(state);
-        }
-    }
-
-    /// Starts this member's life again if somebody knows of a later one.
-    fn outlive(&self, state: &mut State, floor: u64) {
-        if state.ledger.outlive(floor, Instant::now()) {
-            for topic in state.ledger.own_topics() {
-                state
-                    .links
-                    .values()
-                    .for_each(|link| link.outbox.word(&self.me, &topic));
-            }
-            state.links.values().for_each(|link| link.outbox.digest());
-            self.changed();
-        }
-    }
-
-    /// Somebody has a word: one of this member's, or one that it gave on.
-    fn heard(
-        &self,
-        state: &mut State,
-        member: &Arc<str>,
-        topic: &Arc<str>,
-        version: u64,
-        by: &Arc<str>,
-    ) {
-        if *member == self.me {
-            for unconfirmed in state.unconfirmed.values_mut() {
-                unconfirmed.confirm(topic, version, by);
-            }
-        } else if *by != self.me
-            && by != member
-            && let Some(link) = state.links.get(member)
-        {
-            link.outbox.send(Frame::Heard {
-                member: Arc::clone(member),
-                topic: Arc::clone(topic),
-                version,
-                by: Arc::clone(by),
-            });
-        }
-    }
-
-    /// Says something; its version.
-    fn say(&self, state: &mut State, topic: &'static str, body: Bytes) -> Option<u64> {
-        let size = body.len();
-        let Ok(version) = state.ledger.say(topic, body, Instant::now()) else {
-            error!(
-                topic,
-                size, "There is no room for what is to be told to the cluster"
-            );
-            return None;
-        };
-        let topic: Arc<str> = topic.into();
-        state
-            .links
-            .values()
-            .for_each(|link| link.outbox.word(&self.me, &topic));
-        self.changed();
-        Some(version)
-    }
-
-    /// Says something.
-    pub(super) fn publish(&self, topic: &'static str, body: Bytes) {
-        self.say(&mut self.lock(), topic, body);
-    }
-
     /// Who answers a question.
     pub(super) fn set_answer(&self, question: &'static str, with: Arc<dyn Answer>) {
         self.lock().answers.insert(question, with);
     }
-
-    /// Follows what is said about a topic.
-    pub(super) fn facts(&self, topic: &'static str) -> watch::Receiver<Arc<Vec<Fact>>> {
-        let mut state = self.lock();
-        let facts = state.ledger.facts(topic);
-        let sender = state.topics.entry(topic);
-        sender
-            .or_insert_with(|| watch::Sender::new(Arc::new(facts)))
-            .subscribe()
-    }
-
-    /// Follows who is a member.
-    pub(super) fn members(&self) -> watch::Receiver<Arc<Vec<Member>>> {
-        self.lock().members.subscribe()
-    }
-
-    /// Finds out who can be reached, and shows what follows.
-    fn refresh(&self, state: &mut State) {
-        let direct: BTreeSet<Arc<str>> = state.links.keys().cloned().collect();
-        let seen = state.links.values().flat_map(|link| &link.sees);
-        let indirect = seen.filter(|name| !state.ledger.has_left(name)).cloned();
-        let live: BTreeSet<Arc<str>> = direct.iter().cloned().chain(indirect).collect();
-        self.counters.live.store(state.links.len() as u64, Relaxed);
-        for unconfirmed in state.unconfirmed.values_mut() {
-            unconfirmed.keep(&live);
-        }
-        state.ledger.set_live(live, Instant::now());
-        state.show_all();
-        self.linked
-            .send_modify(|count| *count = count.wrapping_add(1));
-        self.changed();
-        self.news.notify_one();
-    }
-
-    fn changed(&self) {
-        self.changes
-            .send_modify(|count| *count = count.wrapping_add(1));
-    }
-}
-
-impl State {
-    fn show(&self, topic: &str) {
-        let Some(sender) = self.topics.get(topic) else {
-            return;
-        };
-        let facts = self.ledger.facts(topic);
-        sender.send_if_modified(|shown| {
-            let is_new = !is_same(shown, &facts);
-            if is_new {
-                *shown = Arc::new(facts);
-            }
-            is_new
-        });
-    }
-
-    fn show_all(&self) {
-        for topic in self.topics.keys() {
-            self.show(topic);
-        }
-        let members = self.ledger.members().into_iter().map(|member| Member {
-            address: self.links.get(&member.name).map(|link| link.addresses[0]),
-            name: member.name,
-            is_live: member.is_live,
-            heard_at: Some(member.at),
-        });
-        let members: Vec<Member> = members.collect();
-        self.members.send_if_modified(|shown| {
-            let key = |member: &Member| (member.name.clone(), member.address, member.is_live);
-            let is_new = !shown.iter().map(key).eq(members.iter().map(key));
-            if is_new {
-                *shown = Arc::new(members);
-            }
-            is_new
-        });
-    }
-}
-
-/// Whether two lists of facts say the same; bodies follow from versions.
-fn is_same(one: &[Fact], other: &[Fact]) -> bool {
-    let key = |fact: &Fact| (fact.version, fact.is_live);
-    let same = |(one, other): (&Fact, &Fact)| key(one) == key(other) && one.member == other.member;
-    one.len() == other.len() && one.iter().zip(other).all(same)
 }

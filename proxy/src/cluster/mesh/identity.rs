@@ -16,11 +16,11 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -86,18 +86,16 @@ impl Identity {
         let servers =
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&crypto)).build()?;
         let versions = [&rustls::version::TLS13];
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&crypto))
+        let clock = Arc::new(Standstill);
+        let mut server = ServerConfig::builder_with_details(Arc::clone(&crypto), clock.clone())
             .with_protocol_versions(&versions)?
-            .with_client_cert_verifier(Arc::new(AnyTimeClients(clients)))
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::<Chains>::clone(&chains));
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.alpn_protocols = vec![PROTOCOL.to_owned()];
-        let servers = AnyTimeServers {
-            inner: servers,
-            names,
-        };
-        let mut client = ClientConfig::builder_with_provider(crypto)
+        let servers = Named { servers, names };
+        let mut client = ClientConfig::builder_with_details(crypto, clock)
             .with_protocol_versions(&versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(servers))
@@ -211,25 +209,35 @@ impl ResolvesClientCert for Chains {
     }
 }
 
-/// Looks at servers' certificates at [`MOMENT`].
+/// Always at [`MOMENT`].
 #[derive(Debug)]
-struct AnyTimeServers {
-    inner: Arc<WebPkiServerVerifier>,
+struct Standstill;
+
+impl TimeProvider for Standstill {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(MOMENT))
+    }
+}
+
+/// Lets servers know which authorities a client knows, and looks at their certificates
+/// as rustls does.
+#[derive(Debug)]
+struct Named {
+    servers: Arc<WebPkiServerVerifier>,
     names: Vec<DistinguishedName>,
 }
 
-impl ServerCertVerifier for AnyTimeServers {
+impl ServerCertVerifier for Named {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let moment = UnixTime::since_unix_epoch(MOMENT);
-        self.inner
-            .verify_server_cert(end_entity, intermediates, name, ocsp, moment)
+        self.servers
+            .verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -238,7 +246,7 @@ impl ServerCertVerifier for AnyTimeServers {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, signed)
+        self.servers.verify_tls12_signature(message, cert, signed)
     }
 
     fn verify_tls13_signature(
@@ -247,56 +255,14 @@ impl ServerCertVerifier for AnyTimeServers {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, signed)
+        self.servers.verify_tls13_signature(message, cert, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.servers.supported_verify_schemes()
     }
 
     fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
         Some(&self.names)
-    }
-}
-
-/// Looks at clients' certificates at [`MOMENT`].
-#[derive(Debug)]
-struct AnyTimeClients(Arc<dyn ClientCertVerifier>);
-
-impl ClientCertVerifier for AnyTimeClients {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let moment = UnixTime::since_unix_epoch(MOMENT);
-        self.0.verify_client_cert(end_entity, intermediates, moment)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
     }
 }

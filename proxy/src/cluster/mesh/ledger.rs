@@ -12,6 +12,11 @@
 //! What a member that is gone said last stays until somebody alive speaks about the
 //! same topic, and then for [`Bounds::forget`]: one that is cut off keeps all it knows.
 
+mod digest;
+mod kept;
+
+pub(super) use self::kept::Kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::wire::{HIGHEST_VERSION, LARGEST_BODY, Summary, Word};
+use super::wire::{HIGHEST_VERSION, LARGEST_BODY, Word};
 use crate::cluster::Fact;
 
 /// How far a life that has to start again leaves the last one behind.
@@ -260,34 +265,6 @@ impl Ledger {
         is_new
     }
 
-    /// Somebody tells what it knows of a member. Returns whether that is a new life.
-    pub(super) fn note(&mut self, summary: &Summary, now: Instant) -> bool {
-        let name = &summary.member;
-        let at = now.checked_sub(summary.silence).unwrap_or(now);
-        let is_known = self.known.contains_key(name);
-        if !is_known && summary.silence > self.bounds.forget && self.lacking(summary).is_empty() {
-            return false;
-        }
-        let is_new = self.meet(name, summary.life, at);
-        let is_live = self.live.contains(name);
-        let Some(known) = self.known.get_mut(name).filter(|_| *name != self.me) else {
-            return is_new;
-        };
-        if !is_known {
-            known.has_left = summary.has_left;
-        }
-        if !is_live && at > known.at {
-            known.at = at;
-            for (topic, version) in &summary.words {
-                let said = known.words.get_mut(topic);
-                if let Some(said) = said.filter(|said| said.version == *version) {
-                    said.at = said.at.max(at);
-                }
-            }
-        }
-        is_new
-    }
-
     /// Somebody knows `floor` of an earlier life of this member. Starts the present
     /// one again above it if need be, and says everything again; whether it did.
     pub(super) fn outlive(&mut self, floor: u64, now: Instant) -> bool {
@@ -339,9 +316,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a member has left on purpose.
-    pub(super) fn has_left(&self, member: &str) -> bool {
-        self.known.get(member).is_some_and(|known| known.has_left)
+    /// Whether a member is known and has not left on purpose.
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| !known.has_left)
     }
 
     /// All members but this one that have not left.
@@ -392,144 +369,11 @@ impl Ledger {
         own.map_or_else(Vec::new, |own| own.words.keys().cloned().collect())
     }
 
-    /// What is known of everybody, for somebody to find out what it lacks.
-    pub(super) fn digest(&self, linked: impl Fn(&str) -> bool, now: Instant) -> Vec<Summary> {
-        let all = self.known.iter().map(|(name, known)| {
-            let words = known.words.iter();
-            let present = words.filter(|(_, said)| said.version >= known.life);
-            Summary {
-                member: Arc::clone(name),
-                life: known.life,
-                is_linked: *name == self.me || linked(name),
-                has_left: known.has_left,
-                silence: match *name == self.me || self.live.contains(name) {
-                    true => Duration::ZERO,
-                    false => now.saturating_duration_since(known.at),
-                },
-                words: present
-                    .map(|(topic, said)| (Arc::clone(topic), said.version))
-                    .collect(),
-            }
-        });
-        all.collect()
-    }
-
-    /// The words in a member's summary that are newer than what is known here.
-    pub(super) fn lacking(&self, summary: &Summary) -> Vec<(Arc<str>, Arc<str>)> {
-        if summary.member == self.me {
-            return Vec::new();
-        }
-        let known = self.known.get(&summary.member);
-        let version = |topic: &Arc<str>| {
-            let said = known.and_then(|known| known.words.get(topic));
-            said.map_or(0, |said| said.version)
-        };
-        let life = known.map_or(0, |known| known.life);
-        // What would be forgotten is not asked for.
-        let unneeded = match summary.silence > self.bounds.forget {
-            true => self.spoken(),
-            false => BTreeSet::new(),
-        };
-        let words = summary.words.iter();
-        words
-            .filter(|(topic, theirs)| *theirs >= life && *theirs > version(topic))
-            .filter(|(topic, _)| !unneeded.contains(topic))
-            .map(|(topic, theirs)| ((Arc::clone(&summary.member), Arc::clone(topic)), theirs))
-            .filter(|(key, theirs)| self.spurned.get(key).is_none_or(|spurned| spurned < theirs))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
-    /// Topics that somebody alive speaks about.
-    fn spoken(&self) -> BTreeSet<Arc<str>> {
-        let mut spoken: BTreeSet<Arc<str>> = BTreeSet::new();
-        for known in self.live.iter().filter_map(|name| self.known.get(name)) {
-            let words = known.words.iter();
-            let present = words.filter(|(_, said)| said.version >= known.life);
-            spoken.extend(present.map(|(topic, _)| Arc::clone(topic)));
-        }
-        spoken
-    }
-
-    /// Forgets what is not needed any more: members long gone, and words of earlier
-    /// lives, when somebody alive speaks about the same topics. Whether it did.
-    pub(super) fn forget(&mut self, now: Instant) -> bool {
-        self.spurned.clear();
-        let spoken = self.spoken();
-        let (live, me, patience) = (&self.live, &self.me, self.bounds.forget);
-        let is_over = |at: Instant| now.saturating_duration_since(at) > patience;
-        let before = (self.known.len(), self.total);
-        self.known.retain(|name, known| {
-            let is_live = live.contains(name) || name == me;
-            let life = known.life;
-            known.words.retain(|topic, said| {
-                let is_present = is_live && said.version >= life;
-                is_present || !is_over(said.at) || !spoken.contains(topic)
-            });
-            is_live || !known.words.is_empty() || !is_over(known.at) || live.is_empty()
-        });
-        self.total = self.known.values().map(Known::size).sum();
-        before != (self.known.len(), self.total)
-    }
-
-    /// All that is known of the others: name, life, and their words with the time.
-    pub(super) fn kept(&self) -> Vec<Kept> {
-        let others = self.known.iter().filter(|(name, _)| **name != self.me);
-        others
-            .map(|(name, known)| Kept {
-                name: Arc::clone(name),
-                life: known.life,
-                has_left: known.has_left,
-                at: known.at,
-                words: known
-                    .words
-                    .iter()
-                    .map(|(topic, said)| {
-                        let at = match self.live.contains(name) && said.version >= known.life {
-                            true => known.at.max(said.at),
-                            false => said.at,
-                        };
-                        (Arc::clone(topic), said.version, at, said.body.clone())
-                    })
-                    .collect(),
-            })
-            .collect()
-    }
-
-    /// Takes what was kept before the start.
-    pub(super) fn restore(&mut self, kept: Kept) {
-        if kept.name == self.me || self.known.contains_key(&kept.name) {
-            return;
-        }
-        for (topic, version, at, body) in kept.words {
-            let _too_much = self.put(&kept.name, &topic, version, body, at);
-        }
-        if self.make_room(&kept.name, self.total).is_err() {
-            return;
-        }
-        let entry = self.known.entry(kept.name);
-        let known = entry.or_insert_with(|| Known::new(0, kept.at));
-        known.life = kept.life;
-        known.has_left = kept.has_left;
-        known.at = kept.at;
-    }
-
     /// How many words are known, and their bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         let words = self.known.values().map(|known| known.words.len()).sum();
         (words, self.total)
     }
-}
-
-/// What is kept of one member over a restart.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
-    pub(super) name: Arc<str>,
-    pub(super) life: u64,
-    pub(super) has_left: bool,
-    pub(super) at: Instant,
-    /// Topic, version, when it was what the member says, body.
-    pub(super) words: Vec<(Arc<str>, u64, Instant, Bytes)>,
 }
 
 impl Known {

@@ -12,6 +12,7 @@ mod fields;
 mod framing;
 mod hub;
 mod identity;
+mod keep;
 mod ledger;
 mod link;
 mod listen;
@@ -34,24 +35,22 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tidegate_shared::listen::{self as socket, ListenAddress, ParseListenAddressError};
-use tidegate_shared::report::Chain;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::hub::Hub;
 use self::identity::Identity;
-use self::ledger::{Bounds, Ledger};
-use self::state::{Contents, StateFile};
+use self::state::StateFile;
 use super::seal::Seal;
 use super::secret::Secrets;
 use super::{Answer, Fact, Heard, Member, Mesh};
@@ -156,13 +155,14 @@ pub fn start(
         let seal: Arc<dyn Sealer> = Arc::new(Seal::new(secrets));
         StateFile::new(path, seal)
     });
-    let ledger = ledger(&settings.name, file.as_ref());
+    let ledger = keep::ledger(&settings.name, file.as_ref());
     let (pace, name) = (settings.pace, settings.name);
     info!(member = %name, port, "Listening for other members of the cluster");
     let hub = Arc::new(Hub::new(ledger, name, port, pace, stop.clone()));
     let (to, addresses) = watch::channel(BTreeSet::new());
     let tasks = &hub.tasks;
-    tasks.spawn(listen::run(Arc::clone(&hub), identity.clone(), listener));
+    let (ours, members) = (identity.clone(), addresses.clone());
+    tasks.spawn(listen::run(Arc::clone(&hub), ours, listener, members));
     tasks.spawn(dial::run(Arc::clone(&hub), identity, addresses));
     let default_port = match settings.address.port() {
         0 => port,
@@ -179,7 +179,7 @@ pub fn start(
     ));
     tasks.spawn(gossip(Arc::clone(&hub)));
     if let Some(file) = file {
-        tasks.spawn(keep(Arc::clone(&hub), file));
+        tasks.spawn(keep::keep(Arc::clone(&hub), file));
     }
     Ok(Arc::new(NetworkMesh { hub }))
 }
@@ -195,33 +195,6 @@ fn listen(address: &ListenAddress) -> Result<(TcpListener, u16), StartError> {
         address: address.clone(),
         source,
     })
-}
-
-/// What is known at the start. The versions of a new life follow from the clock, and
-/// from those of the last life if the clock has gone backwards since.
-fn ledger(name: &Arc<str>, file: Option<&StateFile>) -> Ledger {
-    let now = Instant::now();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = since.unwrap_or_default().as_secs() & ((1 << 31) - 1);
-    let life = (seconds << 30) | fastrand::u64(..1 << 30);
-    let contents = file.and_then(|file| match file.read() {
-        Ok(contents) => contents,
-        Err(error) => {
-            let error = Chain(&error).to_string();
-            let path = file.path().display();
-            warn!(%path, error, "What the cluster said before can't be read, it is asked again");
-            None
-        }
-    });
-    let contents = contents.unwrap_or_default();
-    let mut ledger = Ledger::new(Arc::clone(name), life, Bounds::default(), now);
-    if contents.name == **name {
-        ledger.outlive(contents.floor, now);
-    }
-    for kept in contents.others {
-        ledger.restore(kept);
-    }
-    ledger
 }
 
 /// Tells everybody what is known, at once after news and from time to time.
@@ -243,42 +216,6 @@ async fn gossip(hub: Arc<Hub>) {
             }
         }
     }
-}
-
-/// Writes the state file after changes, and a last time at the end.
-async fn keep(hub: Arc<Hub>, file: StateFile) {
-    let mut changes = hub.changes.subscribe();
-    let mut has_failed = false;
-    loop {
-        let changed = hub.stop.run_until_cancelled(changes.changed()).await;
-        let (file, contents) = (file.clone(), contents(&hub));
-        let path = file.path().display().to_string();
-        let written = tokio::task::spawn_blocking(move || file.write(&contents)).await;
-        match written {
-            Ok(Ok(())) => has_failed = false,
-            Ok(Err(error)) => {
-                Counters::add(&hub.counters.state_failed, 1);
-                if !has_failed {
-                    let error = Chain(&error).to_string();
-                    warn!(path, error, "Can't keep what the cluster says");
-                }
-                has_failed = true;
-            }
-            Err(_) => return,
-        }
-        if changed.is_none() {
-            return;
-        }
-        hub.stop.run_until_cancelled(sleep(hub.pace.state)).await;
-    }
-}
-
-fn contents(hub: &Hub) -> Contents {
-    hub.with_ledger(|ledger| Contents {
-        name: hub.me.to_string(),
-        floor: ledger.floor(&hub.me),
-        others: ledger.kept(),
-    })
 }
 
 impl NetworkMesh {

@@ -14,8 +14,11 @@ use super::wire::{Frame, LARGEST_BODY};
 /// Frames that may wait, words aside.
 const FRAMES: usize = 2048;
 
-/// Bytes of bodies in them.
+/// Bytes in them, about.
 const BYTES: usize = 4 * LARGEST_BODY;
+
+/// What an entry of a list takes beside its names.
+const ENTRY: usize = 64;
 
 /// What is to be sent next.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ impl Outbox {
             if waiting.has_overflown {
                 return;
             }
-            waiting.bytes = waiting.bytes.saturating_add(body_of(&frame));
+            waiting.bytes = waiting.bytes.saturating_add(size_of(&frame));
             waiting.frames.push_back(frame);
             waiting.has_overflown |= waiting.frames.len() > FRAMES || waiting.bytes > BYTES;
         });
@@ -92,7 +95,7 @@ impl Outbox {
     pub(super) fn try_next(&self) -> Option<Next> {
         let mut waiting = self.lock();
         if let Some(frame) = waiting.frames.pop_front() {
-            waiting.bytes = waiting.bytes.saturating_sub(body_of(&frame));
+            waiting.bytes = waiting.bytes.saturating_sub(size_of(&frame));
             return Some(Next::Frame(frame));
         }
         if std::mem::take(&mut waiting.digest) {
@@ -119,9 +122,13 @@ impl Outbox {
     }
 }
 
-fn body_of(frame: &Frame) -> usize {
+fn size_of(frame: &Frame) -> usize {
     match frame {
         Frame::Ask { body, .. } | Frame::Answer { body, .. } => body.len(),
+        Frame::Want(words) => {
+            let size = |(member, topic): &(Arc<str>, Arc<str>)| member.len() + topic.len() + ENTRY;
+            words.iter().map(size).sum()
+        }
         _ => 0,
     }
 }

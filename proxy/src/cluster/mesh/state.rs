@@ -1,10 +1,10 @@
 //! What a member knows, on disk, sealed: one that starts alone has it.
 //!
 //! The file is a copy of what others said; losing it loses nothing but the time until
-//! they are heard again, so a file that can't be opened is named and replaced. Written
-//! beside and renamed, readable by its owner only, at most every few seconds and only
-//! after a change. Nothing here runs on the control plane's thread for long: files
-//! are written and read on others.
+//! they are heard again. One that can't be opened is named and put aside: perhaps the
+//! secret is the wrong one, not the file. Written beside and renamed, readable by its
+//! owner only, at most every few seconds and only after a change. Each member has a file
+//! of its own; two that are given the same one never see half of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use ring::digest::{SHA256, digest};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -86,13 +87,28 @@ impl StateFile {
         Ok(Some(Contents::parse(plain.into(), now)?))
     }
 
+    /// Renames what can't be opened, after the time when it was written; its new path.
+    pub(super) fn put_aside(&self) -> Result<PathBuf, StateError> {
+        let written = jiff::Timestamp::try_from(std::fs::metadata(&self.path)?.modified()?)
+            .map_err(io::Error::other)?;
+        let ending = format!("damaged-{}", written.strftime("%Y%m%dT%H%M%SZ"));
+        let aside = self.beside(&ending);
+        std::fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".");
+        beside.push(ending);
+        beside.into()
+    }
+
     /// Replaces it. Blocks.
     pub(super) fn write(&self, contents: &Contents) -> Result<(), StateError> {
         let plain = contents.encode(Now::read());
         let sealed = self.seal.seal(CONTEXT, &plain)?;
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
+        let beside = self.beside(&format!("{}.new", tag(&contents.name)));
         match std::fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -108,6 +124,13 @@ impl StateFile {
         }
         Ok(())
     }
+}
+
+/// What tells a member's new file from another one's, whatever its name is made of.
+fn tag(name: &str) -> String {
+    let digest = digest(&SHA256, name.as_bytes());
+    let start = digest.as_ref().iter().take(8);
+    start.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The time by both clocks: the file has to outlive the one that can be trusted.
@@ -253,6 +276,34 @@ mod tests {
         assert!(matches!(other.read(), Err(StateError::Seal(_))));
         std::fs::write(file.path(), b"noise").unwrap();
         assert!(file.read().is_err());
+        let aside = file.put_aside().unwrap();
+        assert_eq!(std::fs::read(&aside).unwrap(), b"noise");
+        assert_eq!(file.read().unwrap(), None);
+        std::fs::remove_file(aside).unwrap();
+    }
+
+    #[test]
+    fn two_members_do_not_write_into_each_others_new_file() {
+        let file = file("shared", 1);
+        let writers: Vec<_> = ["a", "b", "a/../c"]
+            .into_iter()
+            .map(|name| {
+                let file = file.clone();
+                std::thread::spawn(move || {
+                    let contents = Contents {
+                        name: name.to_owned(),
+                        ..Contents::default()
+                    };
+                    for _ in 0..50 {
+                        file.write(&contents).unwrap();
+                        file.read().unwrap().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
         std::fs::remove_file(file.path()).unwrap();
     }
 

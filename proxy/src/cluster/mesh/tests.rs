@@ -6,6 +6,7 @@ mod scene;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use self::scene::{Node, Wire, introduce, secrets, within};
 use super::*;
@@ -203,10 +204,66 @@ async fn one_that_starts_alone_has_what_it_knew() {
     again.hears("t", "a", "1", false).await;
     assert!(!again.mesh.members().borrow()[0].is_live);
     drop(again);
+    let kept = std::fs::read(&path).unwrap();
     let stranger = Node::start_with("b", &secrets(3, None), Some(&path));
     assert!(stranger.mesh.facts("t").borrow().is_empty());
     drop(stranger);
-    std::fs::remove_file(&path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let beside = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let beside = beside.map(|entry| entry.unwrap());
+    let beside: Vec<_> = beside
+        .filter(|entry| entry.file_name().to_str().unwrap().starts_with(name))
+        .map(|entry| entry.path())
+        .collect();
+    let aside = format!("{name}.damaged-");
+    let is_aside = |path: &&PathBuf| path.to_str().unwrap().contains(&aside);
+    let aside = beside.iter().find(is_aside).unwrap();
+    assert_eq!(std::fs::read(aside).unwrap(), kept, "the secret was wrong");
+    beside
+        .iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
+/// A list that has everybody in it makes everybody a neighbour: a question reaches all.
+#[tokio::test]
+async fn twelve_members_are_connected_each_with_each() {
+    let nodes: Vec<Node> = (0..12)
+        .map(|number| Node::start(&format!("n{number}"), &secrets(1, None)))
+        .collect();
+    introduce(&nodes);
+    for node in &nodes {
+        node.meets(&nodes).await;
+        node.mesh.publish("t", Bytes::from_static(b"1"));
+    }
+    let last = &nodes[11];
+    last.mesh
+        .answer("q", Arc::new(AnswerWith(|body: Bytes| body)));
+    for node in &nodes[..11] {
+        assert_eq!(node.mesh.live(), 11);
+        let answer = node.mesh.ask("q", Bytes::from_static(b"x"), PATIENCE).await;
+        assert_eq!(answer.as_deref(), Some(&b"x"[..]));
+        let mut facts = node.mesh.facts("t");
+        within(facts.wait_for(|facts| facts.len() == 11))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_takes_back_what_was_said_before() {
+    let nodes = ["a", "b"].map(|name| Node::start(name, &secrets(1, None)));
+    introduce(&nodes);
+    let [a, b] = &nodes;
+    a.mesh.publish("t", Bytes::from_static(b"1"));
+    b.hears("t", "a", "1", true).await;
+    let large = Bytes::from(vec![0; (8 << 20) + 1]);
+    a.mesh.publish("t", large);
+    let mut facts = b.mesh.facts("t");
+    within(facts.wait_for(|facts| facts.is_empty()))
+        .await
+        .unwrap();
+    a.mesh.publish("t", Bytes::from_static(b"2"));
+    b.hears("t", "a", "2", true).await;
 }
 
 #[test]

@@ -9,7 +9,7 @@ use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 use super::sample::{
     CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
 };
-use super::unix_seconds;
+use super::{mesh, unix_seconds};
 
 /// One of Traefik's own metrics, shown with the other ones of services.
 const SERVER_UP: &str = "traefik_service_server_up";
@@ -95,6 +95,10 @@ pub(super) fn families(
     families.extend(certificates(&live.certificates())?);
     families.extend(providers(&live.providers())?);
     families.extend(resolvers(&live.resolvers())?);
+    families.extend(mesh::ticket_keys(live.ticket_keys())?);
+    if let Some(sample) = live.mesh() {
+        families.extend(mesh::families(&sample)?);
+    }
     Ok(families)
 }
 
@@ -190,6 +194,11 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         "When a provider was last read, in Unix time",
         &labels,
     )?;
+    let age = gauges(
+        "tidegate_provider_age_seconds",
+        "How long ago a provider was last read, here or by the proxy that it is heard from",
+        &labels,
+    )?;
     let stale = integers(
         "tidegate_provider_stale",
         "Whether a provider's source can't be reached and its last state is served",
@@ -209,9 +218,13 @@ fn providers(samples: &[ProviderSample]) -> Result<Vec<MetricFamily>, Error> {
         if let Some(at) = sample.last_success {
             success.with_label_values(&labels).set(unix_seconds(at));
         }
+        if let Some(since) = sample.age {
+            age.with_label_values(&labels).set(since.as_secs_f64());
+        }
         stale.with_label_values(&labels).set(sample.is_stale.into());
     }
-    Ok([success.collect(), stale.collect(), relayed.collect()].concat())
+    let ages = [success.collect(), age.collect()].concat();
+    Ok([ages, stale.collect(), relayed.collect()].concat())
 }
 
 fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
@@ -265,11 +278,11 @@ fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
     Ok([gauges.concat(), renewal.collect(), orders.collect()].concat())
 }
 
-fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+pub(super) fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
     IntGaugeVec::new(Opts::new(name, help), labels)
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+pub(super) fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
     IntCounterVec::new(Opts::new(name, help), labels)
 }
 

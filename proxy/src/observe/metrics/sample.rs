@@ -18,6 +18,10 @@ pub trait LiveState: fmt::Debug + Send + Sync {
     fn providers(&self) -> Vec<ProviderSample>;
     /// Every certificate resolver.
     fn resolvers(&self) -> Vec<ResolverSample>;
+    /// The mesh, if this process is in a cluster.
+    fn mesh(&self) -> Option<MeshSample>;
+    /// The keys of session tickets.
+    fn ticket_keys(&self) -> TicketKeySample;
 }
 
 /// A server as it is now.
@@ -96,10 +100,48 @@ pub struct ProviderSample {
     pub provider: Arc<str>,
     /// When it last delivered, or found nothing changed.
     pub last_success: Option<SystemTime>,
+    /// How long ago that was.
+    pub age: Option<Duration>,
     /// Whether it can't reach what it reads from.
     pub is_stale: bool,
     /// The proxy that reads in its place.
     pub source: Option<Arc<str>>,
+}
+
+/// The mesh between the proxies of a cluster as it is now. What is counted is so since
+/// the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSample {
+    /// The other members, and whether each can be reached.
+    pub members: Vec<(Arc<str>, bool)>,
+    /// How many of them are connected with this one.
+    pub connected: u64,
+    /// How many facts are known.
+    pub facts: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Connections that were refused, by reason.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections that came about.
+    pub connections: u64,
+    /// Connections that ended because the other end was too slow or silent.
+    pub lost: u64,
+    /// Bytes that members sent.
+    pub received_bytes: u64,
+    /// Bytes that were sent to them.
+    pub sent_bytes: u64,
+    /// Facts that members told, by what became of them.
+    pub heard: [(&'static str, u64); 3],
+    /// Questions of members.
+    pub questions: u64,
+    /// Those of them that were not answered.
+    pub questions_refused: u64,
+    /// Connections to peers that these ended in the handshake.
+    pub dials_refused: u64,
+    /// When the state file was last written.
+    pub state_written: Option<SystemTime>,
+    /// Times that the state file could not be written.
+    pub state_failed: u64,
 }
 
 /// A certificate resolver as it is now.
@@ -117,4 +159,13 @@ pub struct ResolverSample {
     pub next_renewal: Option<SystemTime>,
     /// Orders that this proxy made, by outcome.
     pub orders: BTreeMap<&'static str, u64>,
+}
+
+/// The keys of session tickets as they are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TicketKeySample {
+    /// How many open tickets.
+    pub keys: usize,
+    /// Generation and age of the one that seals them.
+    pub sealing: Option<(u64, Duration)>,
 }

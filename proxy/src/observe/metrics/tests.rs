@@ -281,6 +281,7 @@ impl LiveState for Fixed {
         vec![ProviderSample {
             provider: "swarm".into(),
             last_success: Some(UNIX_EPOCH + Duration::from_secs(7)),
+            age: Some(Duration::from_millis(1500)),
             is_stale: true,
             source: Some("node-1".into()),
         }]
@@ -295,6 +296,33 @@ impl LiveState for Fixed {
             next_renewal: Some(UNIX_EPOCH + Duration::from_secs(11)),
             orders: [("issued", 2)].into(),
         }]
+    }
+
+    fn mesh(&self) -> Option<MeshSample> {
+        Some(MeshSample {
+            members: vec![("node-1".into(), true), ("node-2".into(), false)],
+            connected: 1,
+            facts: 22,
+            bytes: 23,
+            refused: vec![("stranger", 24), ("slow", 0)],
+            connections: 25,
+            lost: 26,
+            received_bytes: 27,
+            sent_bytes: 28,
+            heard: [("new", 29), ("old", 30), ("refused", 31)],
+            questions: 32,
+            questions_refused: 33,
+            dials_refused: 36,
+            state_written: Some(UNIX_EPOCH + Duration::from_secs(37)),
+            state_failed: 34,
+        })
+    }
+
+    fn ticket_keys(&self) -> TicketKeySample {
+        TicketKeySample {
+            keys: 3,
+            sealing: Some((17, Duration::from_secs(60))),
+        }
     }
 }
 
@@ -320,6 +348,12 @@ fn live_state_is_read_at_each_scrape() {
             r#"tidegate_provider_last_success_seconds{provider="swarm"}"#,
             7.0,
         ),
+        (r#"tidegate_provider_age_seconds{provider="swarm"}"#, 1.5),
+        ("tidegate_tls_ticket_keys", 3.0),
+        ("tidegate_tls_ticket_key_generation", 17.0),
+        ("tidegate_tls_ticket_key_age_seconds", 60.0),
+        ("tidegate_mesh_dials_refused_total", 36.0),
+        ("tidegate_mesh_state_written_seconds", 37.0),
         (r#"tidegate_provider_stale{provider="swarm"}"#, 1.0),
         (
             r#"tidegate_provider_relayed{member="node-1",provider="swarm"}"#,
@@ -336,6 +370,21 @@ fn live_state_is_read_at_each_scrape() {
             r#"tidegate_acme_orders_total{resolver="le",result="issued"}"#,
             2.0,
         ),
+        (r#"tidegate_mesh_member_up{member="node-1"}"#, 1.0),
+        (r#"tidegate_mesh_member_up{member="node-2"}"#, 0.0),
+        ("tidegate_mesh_connected", 1.0),
+        ("tidegate_mesh_known_facts", 22.0),
+        ("tidegate_mesh_known_bytes", 23.0),
+        (r#"tidegate_mesh_refused_total{reason="stranger"}"#, 24.0),
+        (r#"tidegate_mesh_refused_total{reason="slow"}"#, 0.0),
+        ("tidegate_mesh_connections_total", 25.0),
+        ("tidegate_mesh_connections_lost_total", 26.0),
+        ("tidegate_mesh_received_bytes_total", 27.0),
+        ("tidegate_mesh_sent_bytes_total", 28.0),
+        (r#"tidegate_mesh_facts_total{result="old"}"#, 30.0),
+        ("tidegate_mesh_questions_total", 32.0),
+        ("tidegate_mesh_questions_refused_total", 33.0),
+        ("tidegate_mesh_state_failed_total", 34.0),
         ("traefik_config_reloads_total", 1.0),
         ("traefik_config_last_reload_success", 9.0),
         ("tidegate_worker_panics_total", 1.0),

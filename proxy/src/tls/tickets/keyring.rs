@@ -107,6 +107,13 @@ impl Keyring {
         self.keys.is_empty()
     }
 
+    /// A key's generation and age.
+    pub fn find(&self, name: &KeyName, now: Instant) -> Option<(u64, Duration)> {
+        let mut keys = self.keys.iter();
+        let found = keys.find(|entry| entry.key.name == *name)?;
+        Some((found.generation, found.age(now)))
+    }
+
     /// All keys as others are told of them.
     pub fn known(&self, now: Instant) -> Vec<KnownKey> {
         let known = |entry: &Entry| KnownKey {

@@ -15,7 +15,7 @@ mod seal;
 
 pub use key::{KeyName, TicketKey};
 pub use keyring::{Keyring, KnownKey, PERIOD};
-pub use seal::{Tickets, TicketsOfGroup};
+pub use seal::{KeysInForce, Tickets, TicketsOfGroup};
 
 use std::sync::Arc;
 

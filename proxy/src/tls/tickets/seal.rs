@@ -14,6 +14,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::server::ProducesTickets;
+use tokio::time::Instant;
 
 use super::{KeyName, Keyring, TicketKey};
 
@@ -33,13 +34,28 @@ impl Tickets {
     /// the one called `active`. Without one, clients get no tickets.
     pub fn install(&self, keyring: &Keyring, active: Option<KeyName>) {
         let keys: Vec<Usable> = keyring.keys().filter_map(Usable::new).collect();
+        let now = Instant::now();
+        let known = active.and_then(|name| keyring.find(&name, now));
+        let sealing = known.map(|(generation, age)| (generation, age, now));
         let active = keys.iter().position(|key| Some(key.name) == active);
         let lifetime = keyring.lifetime();
         self.0.store(Arc::new(Ring {
             keys,
             active,
             lifetime,
+            sealing,
         }));
+    }
+
+    /// What can be told of the keys in force.
+    pub fn keys(&self, now: Instant) -> KeysInForce {
+        let ring = self.0.load();
+        KeysInForce {
+            count: ring.keys.len(),
+            sealing: ring
+                .sealing
+                .map(|(generation, age, at)| (generation, age + now.saturating_duration_since(at))),
+        }
     }
 
     /// The tickets of a group of hosts, which open in no other.
@@ -53,6 +69,15 @@ impl Tickets {
     }
 }
 
+/// The keys in force, without what is secret of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeysInForce {
+    /// How many there are: those that only open tickets included.
+    pub count: usize,
+    /// Generation and age of the one that seals.
+    pub sealing: Option<(u64, Duration)>,
+}
+
 /// The keys at one time.
 #[derive(Default)]
 struct Ring {
@@ -60,6 +85,8 @@ struct Ring {
     /// The key that seals.
     active: Option<usize>,
     lifetime: Duration,
+    /// Its generation, and its age at a time.
+    sealing: Option<(u64, Duration, Instant)>,
 }
 
 impl fmt::Debug for Ring {

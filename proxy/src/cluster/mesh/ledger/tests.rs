@@ -1,4 +1,5 @@
 use super::*;
+use crate::cluster::mesh::wire::Summary;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -14,9 +14,14 @@ use super::scene::{Node, introduce, pace, secrets, within};
 use crate::cluster::Mesh as _;
 use crate::cluster::mesh::counters::Reason;
 use crate::cluster::mesh::framing::{Inbox, LinkError, flush, write};
+use crate::cluster::mesh::hub::Hub;
 use crate::cluster::mesh::identity::Identity;
+use crate::cluster::mesh::ledger::{Bounds, Ledger};
+use crate::cluster::mesh::outbox::Next;
+use crate::cluster::mesh::party::{Greeted, Joined, Rank};
 use crate::cluster::mesh::wire::{Frame, Hello, Refusal, Summary, Word};
 use crate::cluster::mesh::{Counters, Pace};
+use tokio_util::sync::CancellationToken;
 
 /// Waits until a counter has reached a value.
 async fn reaches(node: &Node, count: impl Fn(&Counters) -> u64, value: u64) {
@@ -145,6 +150,15 @@ async fn without_the_secret_nothing_is_answered() {
     assert_eq!(node.mesh.live(), 0);
 }
 
+#[tokio::test]
+async fn who_has_another_secret_is_told_by_its_own_counter() {
+    let nodes = [1, 9].map(|secret| Node::start("a", &secrets(secret, None)));
+    nodes[1].knows(&[nodes[0].address()]);
+    refused(&nodes[0], Reason::OtherSecret, 1).await;
+    let dials = |counters: &Counters| counters.dials_refused.load(Relaxed);
+    reaches(&nodes[1], dials, 1).await;
+}
+
 /// Somebody overheard the authority's name, which is sent in the clear.
 #[tokio::test]
 async fn the_name_of_the_authority_is_not_enough() {
@@ -190,15 +204,14 @@ async fn members_that_send_nonsense_are_dropped() {
         (&[0, 0, 0, 1, 4], Reason::Garbage),
         (&[0, 0, 0, 3, 1, 77, 1], Reason::Protocol),
     ];
-    let mut counts = [0, 0];
     for (bytes, reason) in nonsense {
         let mut raw = Raw::connect(&node, 1).await.unwrap();
         raw.to.write_all(bytes).await.unwrap();
         raw.to.flush().await.unwrap();
         while within(raw.next()).await.is_ok() {}
-        let count = &mut counts[usize::from(reason == Reason::Protocol)];
-        *count += 1;
-        refused(&node, reason, *count).await;
+        let known = |(_, other): &&(&[u8], Reason)| *other == reason;
+        let sent = nonsense.iter().take_while(|(one, _)| *one != bytes);
+        refused(&node, reason, sent.filter(known).count() as u64 + 1).await;
     }
     let mut raw = Raw::connect(&node, 1).await.unwrap();
     raw.greet("raw", 5).await.unwrap();
@@ -296,4 +309,115 @@ async fn a_member_that_does_not_read_does_not_hold_up_others() {
     });
     within(gone).await.unwrap();
     assert_eq!(live(&a.mesh), 1);
+}
+
+/// Who asks for handshakes and goes away gets few of them.
+#[tokio::test]
+async fn a_flood_of_handshakes_is_held_back() {
+    let node = Node::start("a", &secrets(1, None));
+    let identity = Identity::new(&secrets(1, None)).unwrap();
+    let flood = async {
+        while node.mesh.counters().refused(Reason::Busy) == 0 {
+            let config = std::sync::Arc::clone(&identity.client);
+            let name = Identity::server_name();
+            let mut client = rustls::ClientConnection::new(config, name).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            let mut stream = TcpStream::connect(node.address()).await.unwrap();
+            stream.write_all(&hello).await.unwrap();
+            let _answered_or_not = stream.read_u8().await;
+        }
+    };
+    within(flood).await;
+    let other = Node::start("b", &secrets(1, None));
+    let nodes = [node, other];
+    introduce(&nodes);
+    nodes[1].meets(&nodes).await;
+}
+
+/// Who has the secret may invent members and words, and gets no more room for them
+/// than there is.
+#[tokio::test]
+async fn made_up_members_and_words_take_no_room() {
+    let node = Node::start("a", &secrets(1, None));
+    let mut raw = Raw::connect(&node, 1).await.unwrap();
+    raw.greet("raw", 5).await.unwrap();
+    let made_up = |number: u32| Summary {
+        member: format!("made up {number}").into(),
+        life: 1,
+        is_linked: true,
+        has_left: false,
+        silence: Duration::ZERO,
+        words: Vec::new(),
+    };
+    raw.send(Frame::Digest((0..10_000).map(made_up).collect()))
+        .await;
+    let mut members = node.mesh.members();
+    within(members.wait_for(|members| members.len() > 200))
+        .await
+        .unwrap();
+    let body = Bytes::from_static(b"x");
+    let heard = node
+        .mesh
+        .publish_confirmed("t", body, Duration::from_millis(100));
+    let heard = heard.await;
+    assert!(heard.missed.len() < 256, "{}", heard.missed.len());
+}
+
+/// A hub that is called "a".
+fn hub() -> Hub {
+    let now = tokio::time::Instant::now();
+    let ledger = Ledger::new("a".into(), 1, Bounds::default(), now);
+    Hub::new(ledger, "a".into(), 1, pace(), CancellationToken::new())
+}
+
+/// A member of this name that has come in.
+fn join(hub: &Hub, name: &str) -> (Hello, Joined) {
+    let hello = Hello {
+        name: name.into(),
+        instance: 1,
+        life: 1,
+        port: 1,
+        nonce: 1,
+    };
+    let greeted = Greeted {
+        rank: Rank::new(&hub.hello(), &hello, true),
+        hello: hello.clone(),
+        floor: 0,
+    };
+    let joined = hub.join(&greeted, ([127, 0, 0, 1], 1).into());
+    (hello, joined)
+}
+
+#[tokio::test]
+async fn only_words_that_are_known_are_sent() {
+    let hub = hub();
+    let (hello, joined) = join(&hub, "b");
+    let name: std::sync::Arc<str> = "a".into();
+    hub.publish("t", Bytes::from_static(b"x"));
+    let wanted = |number: u32| (std::sync::Arc::clone(&name), format!("{number}").into());
+    let mut words: Vec<_> = (0..10_000).map(wanted).collect();
+    words.push(("a".into(), "t".into()));
+    hub.take(&hello, Frame::Want(words));
+    let sent = std::iter::from_fn(|| joined.outbox.try_next());
+    let words: Vec<Next> = sent.filter(|it| matches!(it, Next::Word(..))).collect();
+    assert_eq!(words, [Next::Word("a".into(), "t".into())]);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_bounded() {
+    let hub = hub();
+    let (hello, joined) = join(&hub, "b");
+    let summary = Summary {
+        member: "c".into(),
+        life: 1,
+        is_linked: false,
+        has_left: false,
+        silence: Duration::ZERO,
+        words: (0..50_000).map(|it| (format!("{it}").into(), 2)).collect(),
+    };
+    for _ in 0..100 {
+        hub.take(&hello, Frame::Digest(vec![summary.clone()]));
+    }
+    assert!(joined.outbox.has_overflown());
 }
