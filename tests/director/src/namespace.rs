@@ -18,6 +18,9 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+/// Where `ip` keeps their names.
+const PLACE: &str = "/run/netns";
+
 /// A network namespace, named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
@@ -63,7 +66,7 @@ impl Namespace {
     pub fn add(name: &'static str) -> anyhow::Result<Self> {
         let namespace = Self { name };
         let place = namespace.place();
-        std::fs::create_dir_all(place.parent().unwrap_or(Path::new("/run")))?;
+        std::fs::create_dir_all(PLACE)?;
         File::create(&place)?;
         let made = thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -82,9 +85,8 @@ impl Namespace {
         let _ = std::fs::remove_file(&place);
     }
 
-    /// Where `ip` finds it.
     fn place(&self) -> PathBuf {
-        format!("/run/netns/{}", self.name).into()
+        Path::new(PLACE).join(self.name)
     }
 
     /// Gives one `ip` all these lines.
