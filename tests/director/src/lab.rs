@@ -67,10 +67,18 @@ impl Lab {
         let switch = Namespace::add(SWITCH)?;
         switch.ip("link add br0 type bridge\nlink set br0 up\n")?;
         switch.set(&["net/ipv6/conf/all/disable_ipv6=1"])?;
-        let directors = [plug("d1", DIRECTORS[0])?, plug("d2", DIRECTORS[1])?];
-        let [one, two, three] = RECEIVERS;
-        let receivers = [plug("r1", one)?, plug("r2", two)?, plug("r3", three)?];
-        let client = plug("client", CLIENT)?;
+        let [d1, d2] = DIRECTORS;
+        let [r1, r2, r3] = RECEIVERS;
+        let machines = [
+            ("d1", d1),
+            ("d2", d2),
+            ("r1", r1),
+            ("r2", r2),
+            ("r3", r3),
+            ("client", CLIENT),
+        ];
+        let [d1, d2, r1, r2, r3, client] = plug(machines)?;
+        let (directors, receivers) = ([d1, d2], [r1, r2, r3]);
         let sites = [
             Site::start(&receivers[0])?,
             Site::start(&receivers[1])?,
@@ -282,7 +290,8 @@ impl Lab {
     ///
     /// If the kernel says no.
     pub fn stranger(&self) -> anyhow::Result<Namespace> {
-        plug(STRANGER, Ipv4Addr::new(10, 77, 0, 66))
+        let [stranger] = plug([(STRANGER, Ipv4Addr::new(10, 77, 0, 66))])?;
+        Ok(stranger)
     }
 
     /// Puts it in again.
@@ -338,16 +347,20 @@ fn allow_descriptors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A machine of this address on the switch.
-fn plug(name: &'static str, address: Ipv4Addr) -> anyhow::Result<Namespace> {
-    let namespace = Namespace::add(name)?;
-    let last = address.octets()[3];
-    Namespace { name: SWITCH }.ip(&format!(
-        "link add {name} type veth peer name eth0 netns {name} address 02:00:00:00:77:{last:02x}\n\
-         link set {name} master br0 up\n"
-    ))?;
-    namespace.ip(&format!(
-        "link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"
-    ))?;
-    Ok(namespace)
+/// Machines of these names and addresses on the switch.
+fn plug<const N: usize>(machines: [(&'static str, Ipv4Addr); N]) -> anyhow::Result<[Namespace; N]> {
+    let mut links = String::new();
+    for (name, address) in machines {
+        let [.., last] = address.octets();
+        Namespace::add(name)?;
+        let mac = format!("02:00:00:00:77:{last:02x}");
+        links += &format!("link add {name} type veth peer name eth0 netns {name} address {mac}\n");
+        links += &format!("link set {name} master br0 up\n");
+    }
+    Namespace { name: SWITCH }.ip(&links)?;
+    for (name, address) in machines {
+        let words = format!("addr add {address}/24 dev eth0\nlink set eth0 up\n");
+        Namespace { name }.ip(&format!("link set lo up\n{words}"))?;
+    }
+    Ok(machines.map(|(name, _)| Namespace { name }))
 }
