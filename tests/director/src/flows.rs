@@ -1,4 +1,4 @@
-//! Connections that live: each sends two bytes every 400 ms and wants them back.
+//! Connections that live: each sends two bytes every 800 ms and wants them back.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -93,6 +93,6 @@ async fn flow(to: Ipv4Addr, begun: Instant, last: &AtomicU64) -> Option<()> {
         stream.write_all(b"ok").await.ok()?;
         stream.read_exact(&mut back).await.ok()?;
         last.store(micros(begun.elapsed()), Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
     }
 }

@@ -1,12 +1,13 @@
 //! What the kernels of the lab's machines hold and see.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::ifaddrs::InterfaceAddress;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
 };
@@ -14,8 +15,8 @@ use nix::sys::socket::{
 use crate::Namespace;
 use crate::namespace::ip;
 
-/// Weights by address, by virtual server (`TCP 10.77.0.100:80`, `FWM 7D1E0001`).
-pub type Table = BTreeMap<String, BTreeMap<Ipv4Addr, u32>>;
+/// Weights by address, by virtual server (`TCP 10.77.0.100:80`, `TCP [fd00::1]:80`, `FWM 7D1E0001`).
+pub type Table = BTreeMap<String, BTreeMap<IpAddr, u32>>;
 
 /// A namespace's virtual servers, as the kernel tells everybody.
 #[must_use]
@@ -34,17 +35,17 @@ fn parse(text: &str) -> Table {
             ["->", address, _, weight, ..] => {
                 let real = endpoint(address).zip(weight.parse().ok());
                 let servers = table.entry(service.clone()).or_default();
-                servers.extend(real.map(|((address, _), weight)| (address, weight)));
+                servers.extend(real.map(|(real, weight)| (real.ip(), weight)));
             }
             ["FWM", mark, ..] => {
                 service = format!("FWM {mark}");
                 table.entry(service.clone()).or_default();
             }
             [protocol, address, ..] => {
-                let Some((address, port)) = endpoint(address) else {
+                let Some(address) = endpoint(address) else {
                     continue;
                 };
-                service = format!("{protocol} {address}:{port}");
+                service = format!("{protocol} {address}");
                 table.entry(service.clone()).or_default();
             }
             _ => {}
@@ -53,24 +54,39 @@ fn parse(text: &str) -> Table {
     table
 }
 
-/// `0A4D0064:0050`.
-fn endpoint(text: &str) -> Option<(Ipv4Addr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let address = u32::from_str_radix(address, 16).ok()?;
-    Some((address.into(), u16::from_str_radix(port, 16).ok()?))
+/// `0A4D0064:0050` or `[fd00:0077:..]:0050`.
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.rsplit_once(':')?;
+    let address = match address.strip_prefix('[') {
+        Some(address) => IpAddr::V6(address.strip_suffix(']')?.parse().ok()?),
+        None => Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?).into(),
+    };
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some(SocketAddr::new(address, port))
 }
 
 /// Has this interface this address?
 #[must_use]
-pub fn has_address(namespace: &Namespace, interface: &str, address: Ipv4Addr) -> bool {
+pub fn has_address(namespace: &Namespace, interface: &str, address: impl Into<IpAddr>) -> bool {
+    let address = address.into();
     let found = namespace.call(|| {
         let mut all = nix::ifaddrs::getifaddrs().ok()?;
-        all.find(|it| {
-            let ip = it.address.as_ref().and_then(|it| it.as_sockaddr_in());
-            it.interface_name == interface && ip.is_some_and(|it| it.ip() == address)
-        })
+        all.find(|it| it.interface_name == interface && ip_of(it) == Some(address))
     });
     found.is_ok_and(|found| found.is_some())
+}
+
+fn ip_of(of: &InterfaceAddress) -> Option<IpAddr> {
+    let address = of.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+}
+
+/// Is there an interface of this name?
+#[must_use]
+pub fn has_interface(namespace: &Namespace, name: &str) -> bool {
+    let found = namespace.call(|| nix::net::if_::if_nametoindex(name));
+    matches!(found, Ok(Ok(_)))
 }
 
 /// Counts the packets that come into a machine from ports 80 and 443 for this
@@ -201,12 +217,16 @@ mod tests {
         let text = "IP Virtual Server version 1.2.1 (size=4096)\n\
             Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward\n\
             TCP  0A4D0064:0050 wlc  \n  -> 0A4D000B:0050      Route   100    0          3\n\
-            FWM  7D1E0001 rr \n  -> 0A4D000C:0000      Route   1      0          0\n";
+            FWM  7D1E0001 rr \n  -> 0A4D000C:0000      Route   1      0          0\n\
+            TCP  [fd00:0077:0000:0000:0000:0000:0000:0100]:0050 wlc \n\
+            \x20 -> [fd00:0077:0000:0000:0000:0000:0000:0011]:0050      Route   7 0 0\n";
         let table = parse(text);
         assert_eq!(
             table["TCP 10.77.0.100:80"],
-            [(Ipv4Addr::new(10, 77, 0, 11), 100)].into()
+            [(IpAddr::from([10, 77, 0, 11]), 100)].into()
         );
-        assert_eq!(table["FWM 7D1E0001"][&Ipv4Addr::new(10, 77, 0, 12)], 1);
+        assert_eq!(table["FWM 7D1E0001"][&IpAddr::from([10, 77, 0, 12])], 1);
+        let v6 = IpAddr::from([0xfd00, 0x77, 0, 0, 0, 0, 0, 0x11]);
+        assert_eq!(table["TCP [fd00:77::100]:80"], [(v6, 7)].into());
     }
 }

@@ -1,7 +1,7 @@
 //! The lab's machines on their switch, and what can be done to them.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -51,6 +51,8 @@ pub struct Lab {
     pace: Pace,
     running: [Option<Process>; 2],
     receiving: [Option<Process>; 3],
+    begun: Instant,
+    idle: Duration,
 }
 
 impl Lab {
@@ -60,15 +62,23 @@ impl Lab {
     ///
     /// If the kernel says no.
     pub fn new(makes: [Make; 2], pace: Pace) -> anyhow::Result<Self> {
+        let (begun, idle) = (Instant::now(), idle());
         allow_descriptors()?;
         let switch = Namespace::add(SWITCH)?;
-        ip("-n sw link add br0 type bridge")?;
-        ip("-n sw link set br0 up")?;
+        switch.ip("link add br0 type bridge\nlink set br0 up\n")?;
         switch.set(&["net/ipv6/conf/all/disable_ipv6=1"])?;
-        let directors = [plug("d1", DIRECTORS[0])?, plug("d2", DIRECTORS[1])?];
-        let [one, two, three] = RECEIVERS;
-        let receivers = [plug("r1", one)?, plug("r2", two)?, plug("r3", three)?];
-        let client = plug("client", CLIENT)?;
+        let [d1, d2] = DIRECTORS;
+        let [r1, r2, r3] = RECEIVERS;
+        let machines = [
+            ("d1", d1),
+            ("d2", d2),
+            ("r1", r1),
+            ("r2", r2),
+            ("r3", r3),
+            ("client", CLIENT),
+        ];
+        let [d1, d2, r1, r2, r3, client] = plug(machines)?;
+        let (directors, receivers) = ([d1, d2], [r1, r2, r3]);
         let sites = [
             Site::start(&receivers[0])?,
             Site::start(&receivers[1])?,
@@ -84,6 +94,8 @@ impl Lab {
             pace,
             running: [None, None],
             receiving: [None, None, None],
+            begun,
+            idle,
         };
         for number in 0..3 {
             lab.start_receiver(number)?;
@@ -208,7 +220,7 @@ impl Lab {
         let weight = |port: u16, receiver: &Ipv4Addr| {
             let service = table.get(&format!("TCP {VIP}:{port}"));
             service
-                .and_then(|it| it.get(receiver))
+                .and_then(|it| it.get(&IpAddr::from(*receiver)))
                 .copied()
                 .unwrap_or(0)
         };
@@ -278,7 +290,8 @@ impl Lab {
     ///
     /// If the kernel says no.
     pub fn stranger(&self) -> anyhow::Result<Namespace> {
-        plug(STRANGER, Ipv4Addr::new(10, 77, 0, 66))
+        let [stranger] = plug([(STRANGER, Ipv4Addr::new(10, 77, 0, 66))])?;
+        Ok(stranger)
     }
 
     /// Puts it in again.
@@ -293,13 +306,32 @@ impl Lab {
 }
 
 impl Drop for Lab {
+    #[expect(clippy::print_stdout, reason = "what the scenario cost its machine")]
     fn drop(&mut self) {
         self.running = [None, None];
         self.receiving = [None, None, None];
         for name in [SWITCH, "client", "d1", "d2", "r1", "r2", "r3", STRANGER] {
-            let _ = ip(&format!("netns del {name}"));
+            Namespace::remove(name);
         }
+        let all = self.begun.elapsed();
+        let busy = all.saturating_sub(idle().saturating_sub(self.idle));
+        let seconds = |it: Duration| it.as_secs_f64();
+        println!(
+            "lab: {:.1} s, {:.2} s of them busy",
+            seconds(all),
+            seconds(busy)
+        );
     }
+}
+
+/// How long the kernel had nothing to do since it was started.
+fn idle() -> Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|it| it.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or_default())
 }
 
 /// Clients and sites are one process: the usual 1024 descriptors are few.
@@ -315,16 +347,20 @@ fn allow_descriptors() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A machine of this address on the switch.
-fn plug(name: &'static str, address: Ipv4Addr) -> anyhow::Result<Namespace> {
-    let namespace = Namespace::add(name)?;
-    let last = address.octets()[3];
-    ip(&format!(
-        "-n {SWITCH} link add {name} type veth peer name eth0 netns {name} \
-         address 02:00:00:00:77:{last:02x}"
-    ))?;
-    ip(&format!("-n {SWITCH} link set {name} master br0 up"))?;
-    ip(&format!("-n {name} addr add {address}/24 dev eth0"))?;
-    ip(&format!("-n {name} link set eth0 up"))?;
-    Ok(namespace)
+/// Machines of these names and addresses on the switch.
+fn plug<const N: usize>(machines: [(&'static str, Ipv4Addr); N]) -> anyhow::Result<[Namespace; N]> {
+    let mut links = String::new();
+    for (name, address) in machines {
+        let [.., last] = address.octets();
+        Namespace::add(name)?;
+        let mac = format!("02:00:00:00:77:{last:02x}");
+        links += &format!("link add {name} type veth peer name eth0 netns {name} address {mac}\n");
+        links += &format!("link set {name} master br0 up\n");
+    }
+    Namespace { name: SWITCH }.ip(&links)?;
+    for (name, address) in machines {
+        let words = format!("addr add {address}/24 dev eth0\nlink set eth0 up\n");
+        Namespace { name }.ip(&format!("link set lo up\n{words}"))?;
+    }
+    Ok(machines.map(|(name, _)| Namespace { name }))
 }

@@ -1,16 +1,25 @@
 //! One machine of the lab: a network namespace with an `eth0`.
 //!
-//! Sockets belong to the namespace of the thread that makes them; hence what
-//! runs in a namespace runs on a thread of its own that has moved there.
+//! Sockets belong to the namespace of the thread that makes them, and so do
+//! programs that it starts; hence a thread moves there and back. A program more
+//! than needed costs the emulated kernel as much as a thousand packets: whatever
+//! the lab asks again and again, it asks by itself.
 
 use std::fs::File;
 use std::future::Future;
-use std::process::Command;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Where `ip` keeps their names.
+const PLACE: &str = "/run/netns";
 
 /// A network namespace, named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +49,14 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A command of these words.
+pub(crate) fn command(words: &str) -> Command {
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    command
+}
+
 impl Namespace {
     /// Makes it anew.
     ///
@@ -47,18 +64,48 @@ impl Namespace {
     ///
     /// If the kernel says no.
     pub fn add(name: &'static str) -> anyhow::Result<Self> {
-        ip(&format!("netns add {name}"))?;
-        ip(&format!("-n {name} link set lo up"))?;
-        Ok(Self { name })
+        let namespace = Self { name };
+        let place = namespace.place();
+        std::fs::create_dir_all(PLACE)?;
+        File::create(&place)?;
+        let made = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            let own = Some("/proc/thread-self/ns/net");
+            mount(own, &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        });
+        made.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        Ok(namespace)
     }
 
-    /// A command that runs in it.
-    #[must_use]
-    pub fn command(&self, words: &str) -> Command {
+    /// Takes it away, with all its links, once nothing runs in it any more.
+    pub(crate) fn remove(name: &'static str) {
+        let place = Self { name }.place();
+        // It may never have been.
+        let _ = umount2(&place, MntFlags::MNT_DETACH);
+        let _ = std::fs::remove_file(&place);
+    }
+
+    fn place(&self) -> PathBuf {
+        Path::new(PLACE).join(self.name)
+    }
+
+    /// Gives one `ip` all these lines.
+    ///
+    /// # Errors
+    ///
+    /// If it says no to one, with what it says.
+    pub(crate) fn ip(&self, lines: &str) -> anyhow::Result<()> {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.name]);
-        command.args(words.split_whitespace());
-        command
+        command.args(["-batch", "-"]).stdin(Stdio::piped());
+        let spawn = || command.stderr(Stdio::piped()).spawn();
+        let mut child = self.call(spawn)??;
+        let mut input = child.stdin.take().context("no input")?;
+        input.write_all(lines.as_bytes())?;
+        drop(input);
+        let output = child.wait_with_output()?;
+        let trouble = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {lines}{trouble}", self.name);
+        Ok(())
     }
 
     /// Runs a command in it to its end.
@@ -67,7 +114,7 @@ impl Namespace {
     ///
     /// If it ends badly, with what it says.
     pub fn run(&self, words: &str) -> anyhow::Result<String> {
-        run(&mut self.command(words))
+        self.call(|| run(&mut command(words)))?
     }
 
     /// Writes kernel settings, `net/ipv4/..=value`.
@@ -89,12 +136,11 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// If the namespace is gone, or the function panicked.
-    pub fn call<T: Send>(&self, function: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-        thread::scope(|scope| {
-            let thread = scope.spawn(|| self.enter().map(|()| function()));
-            thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?
-        })
+    /// If the namespace is gone.
+    pub fn call<T>(&self, function: impl FnOnce() -> T) -> anyhow::Result<T> {
+        let _way_back = WayBack(File::open("/proc/thread-self/ns/net")?);
+        self.enter()?;
+        Ok(function())
     }
 
     /// Runs a future in it, on a thread and a runtime of its own.
@@ -113,8 +159,18 @@ impl Namespace {
 
     /// Moves this thread.
     fn enter(&self) -> anyhow::Result<()> {
-        let file = File::open(format!("/run/netns/{}", self.name))?;
+        let file = File::open(self.place())?;
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(())
+    }
+}
+
+/// Moves a thread to where it came from when dropped.
+struct WayBack(File);
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("the namespace that the thread was in is kept by its file");
     }
 }

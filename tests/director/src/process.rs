@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::namespace::command;
 use crate::{Namespace, within};
 
 /// Killed with its children when dropped.
@@ -27,9 +28,12 @@ impl Process {
         let program = program.rsplit('/').next().unwrap_or_default();
         let log = format!("/tmp/{}-{program}.log", namespace.name);
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut command = namespace.command(words);
+        let mut command = command(words);
         command.stdin(Stdio::null()).stdout(file.try_clone()?);
-        let child = command.stderr(file).spawn().context(words.to_owned())?;
+        command.stderr(file);
+        let child = namespace
+            .call(|| command.spawn())?
+            .context(words.to_owned())?;
         Ok(Self { child, log })
     }
 

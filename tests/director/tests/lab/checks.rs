@@ -1,6 +1,6 @@
 //! Checks by HTTP and HTTPS: what a status and a slow answer do to a node.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn weight(lab: &Lab) -> Option<u32> {
     let table = kernel::table(&lab.directors[0]);
     table
         .get(&format!("TCP {VIP}:80"))?
-        .get(&RECEIVERS[0])
+        .get(&IpAddr::from(RECEIVERS[0]))
         .copied()
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn cut_off(lab: &Lab, runs: usize, figures: &Figures) -> Runs {
         lab.cut(&lab.directors[master]).unwrap();
         let taken = || lab.holders().contains(&other).then_some(());
         within(LONG, "the other director as master", taken).unwrap();
-        pass(millis(1500));
+        pass(millis(1000));
         all.gaps.push(Attempt::gap(&probe.stop().unwrap()));
         all.alive.push(flows.survivors(Instant::now(), LONG));
         drop(flows);
@@ -102,7 +102,7 @@ fn back(lab: &Lab, number: usize) -> Duration {
     let probe = Probe::start(&lab.client, VIP);
     pass(millis(500));
     lab.heal(&lab.directors[number]).unwrap();
-    pass(millis(3000));
+    pass(millis(2000));
     lab.settle_anyhow().unwrap();
     let is_good = || {
         let attempts = probe.so_far();

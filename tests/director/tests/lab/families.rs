@@ -36,9 +36,8 @@ fn receive(lab: &Lab, number: usize) -> Process {
     );
     let process = Process::start(at, &words).unwrap();
     let has_both = || {
-        let shown = at.run("ip addr show dev tidegate0").unwrap_or_default();
-        let is_there = |vip: &str| shown.contains(vip);
-        (is_there(&VIP.to_string()) && is_there(&VIP6.to_string())).then_some(())
+        let has = |vip: IpAddr| kernel::has_address(at, "tidegate0", vip);
+        (has(VIP.into()) && has(VIP6.into())).then_some(())
     };
     within(LONG, "both addresses", has_both).unwrap();
     process
@@ -78,6 +77,7 @@ impl Dual {
         // Link-local addresses are ready when they are: the second one might be first.
         dual.lab.start(1).unwrap();
         let stands_by = || {
+            pass(millis(100));
             let status = tell(&dual.lab.directors[1], "status --json").unwrap_or_default();
             (status.matches("\"state\":\"backup\"").count() >= 2).then_some(())
         };
@@ -87,24 +87,15 @@ impl Dual {
     }
 
     /// The receivers behind the virtual address of IPv6.
-    fn table(&self, director: usize) -> BTreeSet<String> {
-        let listed = self.lab.directors[director].run("ipvsadm -Ln").unwrap();
-        let after = listed
-            .lines()
-            .skip_while(|line| !line.contains(&format!("TCP  [{VIP6}]:80 ")));
-        let servers = after
-            .skip(1)
-            .take_while(|line| line.trim_start().starts_with("->"));
-        let words = servers.map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let used = words.filter(|words| words[3] != "0");
-        used.map(|words| words[1].to_owned()).collect()
+    fn table(&self, director: usize) -> BTreeSet<IpAddr> {
+        let table = kernel::table(&self.lab.directors[director]);
+        let servers = table.get(&format!("TCP [{VIP6}]:80")).into_iter().flatten();
+        let used = servers.filter(|(_, weight)| **weight > 0);
+        used.map(|(address, _)| *address).collect()
     }
 
     fn holder(&self) -> Option<usize> {
-        let holds = |number: &usize| {
-            let shown = self.lab.directors[*number].run("ip -6 addr show dev eth0");
-            shown.is_ok_and(|it| it.contains(&format!("{VIP6}/128")))
-        };
+        let holds = |it: &usize| kernel::has_address(&self.lab.directors[*it], "eth0", VIP6);
         let holders: Vec<_> = (0..2).filter(holds).collect();
         (holders.len() == 1).then(|| holders[0])
     }

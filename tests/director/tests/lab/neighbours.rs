@@ -2,7 +2,7 @@
 //! interface that goes and comes, receivers that direct too, a flood of SYNs.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
@@ -183,7 +183,7 @@ fn mode_17_directors_that_receive_too_loop_nothing() {
     until(&lab, "the other director", || lab.holders().contains(&1));
     let has_lost = || {
         let table = kernel::table(&lab.directors[1]);
-        !table[&format!("TCP {VIP}:80")].contains_key(&DIRECTORS[0])
+        !table[&format!("TCP {VIP}:80")].contains_key(&IpAddr::from(DIRECTORS[0]))
     };
     until(&lab, "the dead one out of the table", has_lost);
     pass(millis(2000));
