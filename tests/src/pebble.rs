@@ -24,6 +24,8 @@ use crate::client::Connection;
 use crate::ports;
 use crate::process::Proxy;
 
+pub mod front;
+
 const AUTHORITY: &str = "ca.pem";
 
 /// The management interfaces answer within this time.

@@ -237,7 +237,7 @@ async fn accounts_are_kept_or_replaced() {
     };
     let site = Site::start(&options).await.unwrap();
     // An account as Traefik makes them goes on with its own key of RSA.
-    let known = rsa_account::register(&site.pebble).await.unwrap();
+    let known = rsa_account::register(&site.pebble, 2048).await.unwrap();
     let settings = Acme {
         key_type: "RSA2048".to_owned(),
         preferred_chain: root_name(&site.pebble, 1).await,
@@ -259,7 +259,7 @@ async fn accounts_are_kept_or_replaced() {
     foreign.uri = "https://other.example/acct/1".to_owned();
     let mut unknown = known.clone();
     let fresh = client.enroll(None).await.unwrap().account.unwrap();
-    unknown.private_key = rsa_account::key().unwrap();
+    unknown.private_key = rsa_account::key(2048).unwrap();
     let mut broken = known.clone();
     broken.private_key = b"no key".to_vec();
     for other in [foreign, unknown, broken] {

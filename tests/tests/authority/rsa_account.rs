@@ -18,15 +18,15 @@ use scenarios::pebble::Pebble;
 use serde_json::json;
 use tidegate_proxy::acme::store::Account;
 
-/// A new key, DER.
-pub(crate) fn key() -> anyhow::Result<Vec<u8>> {
-    let key = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?;
+/// A new key of so many bits, DER.
+pub(crate) fn key(bits: usize) -> anyhow::Result<Vec<u8>> {
+    let key = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)?;
     Ok(key.to_pkcs1_der()?.as_bytes().to_vec())
 }
 
-/// Makes an account by hand (RFC 8555 §7.3).
-pub(crate) async fn register(pebble: &Pebble) -> anyhow::Result<Account> {
-    let der = key()?;
+/// Makes an account by hand (RFC 8555 §7.3), with a key of so many bits.
+pub(crate) async fn register(pebble: &Pebble, bits: usize) -> anyhow::Result<Account> {
+    let der = key(bits)?;
     let key = RsaKeyPair::from_der(&der)?;
     let origin = pebble.directory().trim_end_matches("/dir").to_owned();
     let head = ask(pebble, Request::head("/nonce-plz").body(Full::default())?).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn register(pebble: &Pebble) -> anyhow::Result<Account> {
         contact: Vec::new(),
         status: "valid".to_owned(),
         private_key: der,
-        key_type: "2048".to_owned(),
+        key_type: bits.to_string(),
     })
 }
 
