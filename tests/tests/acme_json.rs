@@ -28,6 +28,7 @@ use scenarios::pebble::{Options, Pebble};
 use scenarios::process::Proxy;
 use scenarios::{Scratch, client, eventually, ports};
 use serde_json::{Value, json};
+use tidegate_proxy::acme::store::Account;
 use x509_parser::parse_x509_certificate;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -166,98 +167,99 @@ fn kept_aside(path: &Path) -> Vec<PathBuf> {
     beside.filter(is_copy).collect()
 }
 
-#[tokio::test]
-async fn what_traefik_left_is_gone_on_with() {
-    let pebble = Pebble::start(&Options {
+fn credulous() -> Pebble {
+    Pebble::start(&Options {
         is_always_valid: true,
         ..Options::default()
     })
-    .unwrap();
+    .unwrap()
+}
+
+#[tokio::test]
+async fn what_traefik_left_is_gone_on_with() {
+    let pebble = credulous();
     // As Traefik makes them.
     let account = rsa_account::register(&pebble, 4096).await.unwrap();
     let directory = Scratch::new().unwrap();
-    for (version, storage) in [(Version::Two, "two.json"), (Version::Three, "three.json")] {
-        let storage = directory.path().join(storage);
-        let fresh = [
-            Made::new(&["ec.example", "www.ec.example"], Kind::Ec, 60 * DAY),
-            Made::new(&["rsa.example"], Kind::Rsa, 60 * DAY),
-        ];
-        let due = Made::new(&["due.example"], Kind::Ec, 5 * DAY);
-        let all = [&fresh[0], &fresh[1], &due];
-        let mut before = made::file(version, &account, &all);
-        before["le"]["Certificates"][0]["Comment"] = json!({"by": "somebody"});
-        before["le"]["Account"]["Note"] = json!([1, 2]);
-        before["elsewhere"] = json!({"Account": null, "Certificates": null, "Tailnet": 7});
-        write_600(&storage, &serde_json::to_string_pretty(&before).unwrap());
-
-        // Served at once, and nothing is ordered for what is not due.
-        let orders = pebble.orders();
-        let names = ["ec.example", "www.ec.example", "rsa.example"];
-        let mut resolver = Resolver::new("le", storage.clone(), &names);
-        let site = Site::start(&pebble, std::slice::from_ref(&resolver));
-        for (name, made) in [
-            ("ec.example", &fresh[0]),
-            ("www.ec.example", &fresh[0]),
-            ("rsa.example", &fresh[1]),
-            // Nobody wants it yet, and it is there.
-            ("due.example", &due),
-        ] {
-            let served = async || site.leaf(name).await.as_ref() == Some(&made.leaf);
-            site.waits(name, served).await;
-        }
-        let all_valid = async || {
-            let shown = site.resolver("le").await;
-            let wanted = shown["wanted"].as_array().map_or(&[][..], Vec::as_slice);
-            wanted.len() == 3 && wanted.iter().all(|one| one["status"] == "valid")
-        };
-        site.waits("all are valid", all_valid).await;
-        let shown = site.resolver("le").await;
-        assert_eq!(shown["account"], account.uri, "{shown}");
-        assert_eq!((pebble.orders(), read(&storage)), (orders, before.clone()));
-
-        // A new name, and one that is due, by the account that was there.
-        resolver
-            .names
-            .extend(["new.example", "due.example"].map(str::to_owned));
-        let text = routes(std::slice::from_ref(&resolver));
-        site.proxy.scratch().write("routes.yml", &text).unwrap();
-        for name in ["new.example", "due.example"] {
-            site.waits(name, async || site.serves_new(name).await).await;
-        }
-        let is_written = async || {
-            let certificates = read(&storage)["le"]["Certificates"].clone();
-            let all = certificates.as_array().unwrap();
-            let main = |one: &Value| one["domain"]["main"].as_str().unwrap().to_owned();
-            let old = STANDARD.encode(&due.chain);
-            all.iter().any(|one| main(one) == "new.example")
-                && all.iter().all(|one| one["certificate"] != old)
-        };
-        site.waits("they are written", is_written).await;
-        assert_eq!(pebble.orders(), orders + 2, "{}", site.proxy.log());
-        let after = read(&storage);
-        assert_eq!(after["le"]["Account"], before["le"]["Account"]);
-        assert_eq!(after["elsewhere"], before["elsewhere"]);
-        let certificates = after["le"]["Certificates"].as_array().unwrap();
-        assert_eq!(certificates.len(), 4);
-        for one in [0, 1] {
-            let kept = &before["le"]["Certificates"][one];
-            assert!(certificates.contains(kept), "{kept}");
-        }
-        assert!(site.resolver("le").await["broken"].is_null());
+    for version in [Version::Two, Version::Three] {
+        let storage = directory.path().join(format!("{version:?}.json"));
+        is_gone_on_with(&pebble, &account, version, storage).await;
     }
-    // Neither proxy made an account.
+    // Nobody else made an account.
     let accounts = pebble.log().matches("accounts in memory").count();
     assert_eq!(accounts, 1, "{}", pebble.log());
+}
+
+async fn is_gone_on_with(pebble: &Pebble, account: &Account, version: Version, storage: PathBuf) {
+    let ec = Made::new(&["ec.example", "www.ec.example"], Kind::Ec, 60 * DAY);
+    let rsa = Made::new(&["rsa.example"], Kind::Rsa, 60 * DAY);
+    let due = Made::new(&["due.example"], Kind::Ec, 5 * DAY);
+    let mut before = made::file(version, account, &[&ec, &rsa, &due]);
+    before["le"]["Certificates"][0]["Comment"] = json!({"by": "somebody"});
+    before["le"]["Account"]["Note"] = json!([1, 2]);
+    before["elsewhere"] = json!({"Account": null, "Certificates": null, "Tailnet": 7});
+    write_600(&storage, &pretty(&before));
+
+    // Served at once, and nothing is ordered for what is not due.
+    let orders = pebble.orders();
+    let names = ["ec.example", "www.ec.example", "rsa.example"];
+    let mut resolver = Resolver::new("le", storage.clone(), &names);
+    let site = Site::start(pebble, std::slice::from_ref(&resolver));
+    for (name, made) in [
+        ("ec.example", &ec),
+        ("www.ec.example", &ec),
+        ("rsa.example", &rsa),
+        // Nobody wants it yet, and it is there.
+        ("due.example", &due),
+    ] {
+        let served = async || site.leaf(name).await.as_ref() == Some(&made.leaf);
+        site.waits(name, served).await;
+    }
+    let all_valid = async || {
+        let shown = site.resolver("le").await;
+        let wanted = shown["wanted"].as_array().map_or(&[][..], Vec::as_slice);
+        wanted.len() == 3 && wanted.iter().all(|one| one["status"] == "valid")
+    };
+    site.waits("all are valid", all_valid).await;
+    assert_eq!(site.resolver("le").await["account"], account.uri);
+    assert_eq!((pebble.orders(), read(&storage)), (orders, before.clone()));
+
+    // A new name, and one that is due.
+    resolver
+        .names
+        .extend(["new.example", "due.example"].map(str::to_owned));
+    let text = routes(std::slice::from_ref(&resolver));
+    site.proxy.scratch().write("routes.yml", &text).unwrap();
+    for name in ["new.example", "due.example"] {
+        site.waits(name, async || site.serves_new(name).await).await;
+    }
+    let is_written = async || {
+        let certificates = read(&storage)["le"]["Certificates"].clone();
+        let old = STANDARD.encode(&due.chain);
+        let mut all = certificates.as_array().unwrap().iter();
+        all.len() == 4 && all.all(|one| one["certificate"] != old)
+    };
+    site.waits("they are written", is_written).await;
+    assert_eq!(pebble.orders(), orders + 2, "{}", site.proxy.log());
+    is_kept(&before, &read(&storage));
+    assert!(site.resolver("le").await["broken"].is_null());
+}
+
+/// What a rewrite has no business with.
+fn is_kept(before: &Value, after: &Value) {
+    assert_eq!(after["le"]["Account"], before["le"]["Account"]);
+    assert_eq!(after["elsewhere"], before["elsewhere"]);
+    let certificates = after["le"]["Certificates"].as_array().unwrap();
+    for one in [0, 1] {
+        let kept = &before["le"]["Certificates"][one];
+        assert!(certificates.contains(kept), "{kept}");
+    }
 }
 
 /// Traefik reads keys of RSA in PKCS#1, without PEM, and nothing else.
 #[tokio::test]
 async fn traefik_can_go_on_with_what_is_left_to_it() {
-    let pebble = Pebble::start(&Options {
-        is_always_valid: true,
-        ..Options::default()
-    })
-    .unwrap();
+    let pebble = credulous();
     let directory = Scratch::new().unwrap();
     let nothing = directory.path().join("nothing.json");
     let empty = directory.path().join("empty.json");
@@ -303,168 +305,194 @@ async fn traefik_can_go_on_with_what_is_left_to_it() {
     }
 }
 
-/// Everything that can be wrong with a file, each in a resolver of its own.
-#[tokio::test]
-async fn a_damaged_file_costs_nothing_that_was_good() {
-    let pebble = Pebble::start(&Options {
-        is_always_valid: true,
-        ..Options::default()
-    })
-    .unwrap();
-    let account = rsa_account::register(&pebble, 2048).await.unwrap();
-    let directory = Scratch::new().unwrap();
-    let path = |name: &str| directory.path().join(format!("{name}.json"));
-    let good = |of: &str| Made::new(&[&format!("good.{of}.example")], Kind::Ec, 60 * DAY);
-    let bad = |of: &str| Made::new(&[&format!("bad.{of}.example")], Kind::Ec, 60 * DAY);
-    let whole = |of: &str| {
-        let unwanted = Made::new(&[&format!("unwanted.{of}.example")], Kind::Ec, 60 * DAY);
-        let all = [&good(of), &bad(of), &unwanted];
-        let mut file = made::file(Version::Three, &account, &all);
-        let part = file["le"].take();
-        json!({ of: part })
-    };
-    let text = |file: &Value| serde_json::to_string_pretty(file).unwrap();
+/// An authority that believes everything, and a directory for files of its resolvers.
+struct Place {
+    pebble: Pebble,
+    account: Account,
+    directory: Scratch,
+}
 
-    // What can't be read at all is left alone: its copy is the same.
-    let truncated = text(&whole("truncated"));
-    let cut = truncated.find("bad.truncated.example").unwrap();
-    write_600(&path("truncated"), &truncated[..cut]);
-    let garbled = text(&whole("garbled")).replace('{', "(");
-    write_600(&path("garbled"), &garbled);
-    let mut version_1 = whole("version1");
-    version_1 = version_1["version1"].take();
-    version_1["HTTPChallenges"] = json!({});
-    write_600(&path("version1"), &text(&version_1));
-    fs::create_dir(path("directory")).unwrap();
-    symlink(path("loop"), path("loop")).unwrap();
-    let untouched =
-        ["truncated", "garbled", "version1"].map(|it| (it, fs::read(path(it)).unwrap()));
-
-    // What can be read but for a part of it.
-    let mut base64 = whole("base64");
-    let mut foreign = whole("foreign");
-    for one in [1, 2] {
-        base64["base64"]["Certificates"][one]["certificate"] = json!("!!!");
-        let other = foreign["foreign"]["Certificates"][0]["key"].clone();
-        foreign["foreign"]["Certificates"][one]["key"] = other;
+impl Place {
+    async fn new() -> Self {
+        let pebble = credulous();
+        Self {
+            account: rsa_account::register(&pebble, 2048).await.unwrap(),
+            pebble,
+            directory: Scratch::new().unwrap(),
+        }
     }
-    write_600(&path("base64"), &text(&base64));
-    write_600(&path("foreign"), &text(&foreign));
-    write_600(&path("open"), &text(&whole("open")));
-    fs::set_permissions(path("open"), fs::Permissions::from_mode(0o644)).unwrap();
-    let partly = ["base64", "foreign"].map(|it| (it, fs::read(path(it)).unwrap()));
 
-    let all = [
-        "truncated",
-        "garbled",
-        "version1",
-        "directory",
-        "loop",
-        "base64",
-        "foreign",
-        "open",
-    ];
-    let names = all.map(|it| [format!("good.{it}.example"), format!("bad.{it}.example")]);
-    let resolvers = all
-        .iter()
-        .zip(&names)
-        .map(|(name, names)| Resolver::new(name, path(name), &[&*names[0], &*names[1]]));
-    let resolvers: Vec<_> = resolvers.collect();
-    let site = Site::start(&pebble, &resolvers);
+    fn path(&self, resolver: &str) -> PathBuf {
+        self.directory.path().join(format!("{resolver}.json"))
+    }
 
-    // The log and the API say of each what is wrong with it.
-    for (name, expected) in [
-        ("truncated", "is damaged: line "),
-        ("garbled", "is damaged: line 1, column 1: "),
-        ("version1", "the format of Traefik 1"),
-        ("directory", "it is a directory and no file"),
-        ("loop", "loop.json: "),
-    ] {
+    /// A file of a resolver, with certificates for names that begin with `good.`, `bad.`
+    /// and `unwanted.`.
+    fn whole(&self, resolver: &str) -> Value {
+        let made = ["good", "bad", "unwanted"].map(|name| {
+            let name = format!("{name}.{resolver}.example");
+            Made::new(&[&name], Kind::Ec, 60 * DAY)
+        });
+        let mut file = made::file(Version::Three, &self.account, &made.each_ref());
+        let part = file["le"].take();
+        json!({ resolver: part })
+    }
+
+    fn write(&self, resolver: &str, text: &str) -> Vec<u8> {
+        write_600(&self.path(resolver), text);
+        text.as_bytes().to_vec()
+    }
+
+    /// A proxy whose routers want two of the names of each resolver.
+    fn start(&self, resolvers: &[&str]) -> Site {
+        let resolvers = resolvers.iter().map(|&name| {
+            let names = ["good", "bad"].map(|it| format!("{it}.{name}.example"));
+            Resolver::new(name, self.path(name), &[&*names[0], &*names[1]])
+        });
+        Site::start(&self.pebble, &resolvers.collect::<Vec<_>>())
+    }
+}
+
+fn pretty(file: &Value) -> String {
+    serde_json::to_string_pretty(file).unwrap()
+}
+
+impl Site {
+    /// Waits until the certificate of the old days is served.
+    async fn serves_old(&self, name: &str) {
+        let is_served = async || {
+            let leaf = self.leaf(name).await.unwrap_or_default();
+            made::is_ours(&leaf, name)
+        };
+        self.waits(name, is_served).await;
+    }
+
+    /// Waits until the API says this of a resolver's file, which the log says as well.
+    async fn names_trouble(&self, resolver: &str, place: &Path, expected: &str) {
         let is_named = async || {
-            let shown = site.resolver(name).await;
+            let shown = self.resolver(resolver).await;
             let trouble = shown["store"]["trouble"].as_str().unwrap_or_default();
             trouble.contains(expected) && shown["status"] != "enabled"
         };
-        site.waits(name, is_named).await;
-        let log = site.proxy.log();
-        let place = path(name).display().to_string();
+        self.waits(resolver, is_named).await;
+        let (log, place) = (self.proxy.log(), place.display().to_string());
         let is_logged = |line: &str| line.contains(&place) && line.contains(expected);
-        assert!(log.lines().any(is_logged), "{name}: {log}");
-    }
-    // A part that is damaged is named by its names.
-    for (name, expected) in [("base64", "its chain is not base64"), ("foreign", "key")] {
-        let bad = format!("bad.{name}.example");
-        let is_named = |log: &str| {
-            let mut lines = log.lines();
-            lines.any(|line| line.contains(&bad) && line.contains(expected))
-        };
-        site.waits(name, async || is_named(&site.proxy.log())).await;
-    }
-    site.waits("the mode", async || {
-        site.proxy.log().contains("its mode is 600 now")
-    })
-    .await;
-    let mode = fs::metadata(path("open")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-
-    // What is good is served, in the damaged ones too.
-    for name in ["truncated", "base64", "foreign", "open"] {
-        let name = format!("good.{name}.example");
-        let is_served = async || {
-            let leaf = site.leaf(&name).await.unwrap_or_default();
-            made::is_ours(&leaf, &name)
-        };
-        site.waits(&name, is_served).await;
-    }
-    // A name whose certificate is damaged gets another one where that can be kept; what
-    // was there before lies beside it.
-    for (name, before) in &partly {
-        let bad = format!("bad.{name}.example");
-        site.waits(&bad, async || site.serves_new(&bad).await).await;
-        site.waits("a copy", async || !kept_aside(&path(name)).is_empty())
-            .await;
-        let copies = kept_aside(&path(name));
-        assert_eq!(copies.len(), 1, "{copies:?}");
-        assert_eq!(fs::read(&copies[0]).unwrap(), *before, "{name}");
-        // What nobody wants stays as it is, and is named.
-        let unwanted = format!("unwanted.{name}.example");
-        let is_written = async || {
-            let shown = site.resolver(name).await["broken"].clone();
-            let shown = shown.as_array().map_or(&[][..], Vec::as_slice);
-            shown.len() == 1 && shown[0]["names"] == unwanted
-        };
-        site.waits("it is whole again", is_written).await;
-        let before: Value = serde_json::from_slice(before).unwrap();
-        let after = read(&path(name));
-        let certificates = after[name]["Certificates"].as_array().unwrap();
-        assert_eq!(certificates.len(), 3);
-        assert!(certificates.contains(&before[name]["Certificates"][2]));
-    }
-    // Where it can't be kept nothing is ordered, and nothing is touched.
-    for (name, before) in &untouched {
-        assert_eq!(fs::read(path(name)).unwrap(), *before, "{name}");
-        let copies = kept_aside(&path(name));
-        let is_version_1 = *name == "version1";
-        assert_eq!(copies.len(), usize::from(!is_version_1), "{name}");
-        for copy in copies {
-            assert_eq!(fs::read(copy).unwrap(), *before, "{name}");
-        }
-        let shown = site.resolver(name).await;
+        assert!(log.lines().any(is_logged), "{resolver}: {log}");
+        // Whoever has no certificate is told why.
+        let shown = self.resolver(resolver).await;
         for one in shown["wanted"].as_array().unwrap() {
             let is_explained = one["status"] == "valid" || !one["reason"].is_null();
             assert!(is_explained, "{one}");
         }
     }
-    assert_eq!(pebble.orders(), 2, "{}", site.proxy.log());
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_is_left_alone_until_it_is_mended() {
+    let place = Place::new().await;
+    let truncated = pretty(&place.whole("truncated"));
+    let cut = truncated.find("bad.truncated.example").unwrap();
+    let garbled = pretty(&place.whole("garbled")).replace('{', "(");
+    let mut version_1 = place.whole("version1")["version1"].take();
+    version_1["HTTPChallenges"] = json!({});
+    let untouched = [
+        ("truncated", place.write("truncated", &truncated[..cut]), 1),
+        ("garbled", place.write("garbled", &garbled), 1),
+        // It is whole, and only not for us.
+        ("version1", place.write("version1", &pretty(&version_1)), 0),
+    ];
+    fs::create_dir(place.path("directory")).unwrap();
+    symlink(place.path("loop"), place.path("loop")).unwrap();
+    let table = [
+        ("truncated", "is damaged: line "),
+        ("garbled", "is damaged: line 1, column 1: "),
+        ("version1", "the format of Traefik 1"),
+        ("directory", "it is a directory and no file"),
+        ("loop", "loop.json: "),
+    ];
+    let site = place.start(&table.map(|(name, _)| name));
+    for (name, expected) in table {
+        site.names_trouble(name, &place.path(name), expected).await;
+    }
+    site.serves_old("good.truncated.example").await;
+    for (name, before, copies) in &untouched {
+        assert_eq!(fs::read(place.path(name)).unwrap(), *before, "{name}");
+        let kept = kept_aside(&place.path(name));
+        assert_eq!(kept.len(), *copies, "{name}");
+        for copy in kept {
+            assert_eq!(fs::read(copy).unwrap(), *before, "{name}");
+        }
+    }
 
     // Mended while it runs, it is as good as ever.
-    write_600(&path("truncated"), &truncated);
-    for name in ["good.truncated.example", "bad.truncated.example"] {
-        let is_served = async || {
-            let leaf = site.leaf(name).await.unwrap_or_default();
-            made::is_ours(&leaf, name)
-        };
-        site.waits(name, is_served).await;
+    place.write("truncated", &truncated);
+    site.serves_old("bad.truncated.example").await;
+    site.serves_old("good.truncated.example").await;
+    assert_eq!(place.pebble.orders(), 0, "{}", site.proxy.log());
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_part_is_named_and_mended() {
+    let place = Place::new().await;
+    let mut base64 = place.whole("base64");
+    let mut foreign = place.whole("foreign");
+    for one in [1, 2] {
+        base64["base64"]["Certificates"][one]["certificate"] = json!("!!!");
+        let other = foreign["foreign"]["Certificates"][0]["key"].clone();
+        foreign["foreign"]["Certificates"][one]["key"] = other;
     }
-    assert_eq!(pebble.orders(), 2, "{}", site.proxy.log());
+    place.write("base64", &pretty(&base64));
+    place.write("foreign", &pretty(&foreign));
+    place.write("open", &pretty(&place.whole("open")));
+    let open = place.path("open");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let site = place.start(&["base64", "foreign", "open"]);
+
+    for name in ["base64", "foreign", "open"] {
+        site.serves_old(&format!("good.{name}.example")).await;
+    }
+    site.serves_old("bad.open.example").await;
+    assert!(site.proxy.log().contains("its mode is 600 now"));
+    let mode = fs::metadata(&open).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for (name, before, expected) in [
+        ("base64", base64, "its chain is not base64"),
+        ("foreign", foreign, "key"),
+    ] {
+        is_mended(&place, &site, name, &before, expected).await;
+    }
+    assert_eq!(place.pebble.orders(), 2, "{}", site.proxy.log());
+}
+
+/// A name whose certificate is damaged gets another one, and what was there lies beside it.
+/// What nobody wants stays as it is, and is named.
+async fn is_mended(place: &Place, site: &Site, name: &str, before: &Value, expected: &str) {
+    let (bad, unwanted) = (
+        format!("bad.{name}.example"),
+        format!("unwanted.{name}.example"),
+    );
+    site.waits(&bad, async || site.serves_new(&bad).await).await;
+    let is_named = async || {
+        let shown = site.resolver(name).await["broken"].clone();
+        let shown = shown.as_array().map_or(&[][..], Vec::as_slice);
+        shown.len() == 1
+            && shown[0]["names"] == unwanted
+            && shown[0]["reason"].as_str().unwrap().contains(expected)
+    };
+    site.waits("the other one is named", is_named).await;
+    for damaged in [&bad, &unwanted] {
+        let log = site.proxy.log();
+        let is_logged = |line: &str| line.contains(damaged.as_str()) && line.contains(expected);
+        assert!(log.lines().any(is_logged), "{damaged}: {log}");
+    }
+    let path = place.path(name);
+    let copies = kept_aside(&path);
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    assert_eq!(read(&copies[0]), *before);
+    let after = read(&path);
+    let certificates = after[name]["Certificates"].as_array().unwrap();
+    assert_eq!(certificates.len(), 3);
+    for kept in [0, 2] {
+        assert!(certificates.contains(&before[name]["Certificates"][kept]));
+    }
 }

@@ -335,14 +335,8 @@ async fn an_authority_with_limits_is_left_alone_as_long_as_it_says() {
     assert_eq!(site.pebble.orders(), names.len(), "{}", site.proxy.log());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_fails_waits_ever_longer_and_alone() {
-    let pebble = Pebble::start(&Options::default()).unwrap();
-    let mut names = named("first", 1);
-    let site = Site::start(pebble, &names).await;
-    site.has(1).await;
-
-    // No nonce is good for a while: that is nobody's fault, and costs no order.
+/// No nonce is good for a while: that is nobody's fault, and costs no order.
+async fn weathers_a_storm(site: &Site, names: &mut Vec<String>) {
     site.front.refuse(Refusal {
         asked: Asked::All,
         status: 400,
@@ -351,10 +345,20 @@ async fn a_name_that_fails_waits_ever_longer_and_alone() {
         until: Instant::now() + Duration::from_secs(2),
     });
     names.extend(named("stormy", 3));
-    site.want(&names);
+    site.want(names);
     site.has(names.len()).await;
     assert!(site.front.refused() > 0);
     assert_eq!(site.pebble.orders(), names.len(), "{}", site.proxy.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_fails_waits_ever_longer_and_alone() {
+    let pebble = Pebble::start(&Options::default()).unwrap();
+    let mut names = named("first", 1);
+    let site = Site::start(pebble, &names).await;
+    site.has(1).await;
+
+    weathers_a_storm(&site, &mut names).await;
 
     // The authority stumbles over one name each time.
     let unlucky = "unlucky.example";
