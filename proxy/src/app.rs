@@ -43,7 +43,7 @@ use crate::config::startup::StaticConfig;
 use crate::entry_point::{self, Workers};
 use crate::health::{self, Checks};
 use crate::observe::{self, AccessLog};
-use crate::provider::{ProviderError, aggregate};
+use crate::provider::{ProviderError, ProviderHealth, aggregate};
 use crate::tls::{CertificateError, tickets};
 
 /// How long the entry points wait for every provider to speak. An engine that
@@ -123,18 +123,7 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     if certificates.count > 0 {
         sources.expected.insert(CERTIFICATES.into());
     }
-    app.around.get_or_init(|| Around {
-        providers: sources.health,
-        mesh: joined.mesh.clone(),
-        tickets: Arc::clone(&app.tickets),
-    });
-    if let Some(metrics) = &app.metrics {
-        metrics.attach(Arc::new(Live {
-            snapshot: Arc::clone(&app.snapshot),
-            resolvers: app.outlet.states(),
-            around: Arc::clone(&app.around),
-        }));
-    }
+    show(&app, &joined, sources.health);
     let throttle = app.config.providers.providers_throttle_duration.0;
     let (published, merged) = watch::channel(Arc::default());
     tasks.spawn(aggregate::run(sources.updates, published, throttle));
@@ -171,6 +160,22 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     }
     info!("Stopped");
     Ok(())
+}
+
+/// Lets metrics and the API have what they ask for.
+fn show(app: &App, joined: &Cluster, providers: Vec<(&'static str, Arc<ProviderHealth>)>) {
+    app.around.get_or_init(|| Around {
+        providers,
+        mesh: joined.mesh.clone(),
+        tickets: Arc::clone(&app.tickets),
+    });
+    if let Some(metrics) = &app.metrics {
+        metrics.attach(Arc::new(Live {
+            snapshot: Arc::clone(&app.snapshot),
+            resolvers: app.outlet.states(),
+            around: Arc::clone(&app.around),
+        }));
+    }
 }
 
 /// Turns the keys of session tickets, with the other members if there are any.

@@ -249,16 +249,8 @@ async fn version_and_overview() {
     assert_eq!(overview["tidegate"]["problems"], json!(["a stray setting"]));
 }
 
-#[tokio::test]
-async fn what_is_around_is_shown() {
-    let config = StaticConfig::default();
-    let facts = ProcessFacts {
-        version: "1.2.3",
-        started: UNIX_EPOCH,
-    };
-    let of = |view: ApiView| ApiService::new(Arc::new(Fixed(Arc::new(view))), &config, facts);
-    let alone = of(ApiView::default());
-    assert_eq!(get(&alone, "/api/cluster").await.status, 404);
+/// A view of a worker that hears of the Swarm from a manager that is away.
+fn around() -> ApiView {
     let provider = ProviderView {
         name: "swarm".to_owned(),
         status: "stale",
@@ -282,7 +274,7 @@ async fn what_is_around_is_shown() {
         state_written: Some("2026-01-01T00:00:00Z".to_owned()),
         state_failed: 5,
     };
-    let api = of(ApiView {
+    ApiView {
         providers: vec![provider],
         cluster: Some(cluster),
         ticket_keys: TicketKeyView {
@@ -291,7 +283,20 @@ async fn what_is_around_is_shown() {
             age: Some(60.0),
         },
         ..ApiView::default()
-    });
+    }
+}
+
+#[tokio::test]
+async fn what_is_around_is_shown() {
+    let config = StaticConfig::default();
+    let facts = ProcessFacts {
+        version: "1.2.3",
+        started: UNIX_EPOCH,
+    };
+    let of = |view: ApiView| ApiService::new(Arc::new(Fixed(Arc::new(view))), &config, facts);
+    let alone = of(ApiView::default());
+    assert_eq!(get(&alone, "/api/cluster").await.status, 404);
+    let api = of(around());
     let overview = get(&api, "/api/overview").await.json();
     assert_eq!(
         overview["tidegate"]["providers"],

@@ -348,12 +348,6 @@ fn live_state_is_read_at_each_scrape() {
             r#"tidegate_provider_last_success_seconds{provider="swarm"}"#,
             7.0,
         ),
-        (r#"tidegate_provider_age_seconds{provider="swarm"}"#, 1.5),
-        ("tidegate_tls_ticket_keys", 3.0),
-        ("tidegate_tls_ticket_key_generation", 17.0),
-        ("tidegate_tls_ticket_key_age_seconds", 60.0),
-        ("tidegate_mesh_dials_refused_total", 36.0),
-        ("tidegate_mesh_state_written_seconds", 37.0),
         (r#"tidegate_provider_stale{provider="swarm"}"#, 1.0),
         (
             r#"tidegate_provider_relayed{member="node-1",provider="swarm"}"#,
@@ -390,6 +384,23 @@ fn live_state_is_read_at_each_scrape() {
         ("tidegate_worker_panics_total", 1.0),
     ];
     for (series, expected) in rows {
+        assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn ages_and_ticket_keys_are_shown() {
+    let metrics = metrics(&Prometheus::default());
+    metrics.attach(Arc::new(Fixed));
+    let text = metrics.render().unwrap();
+    for (series, expected) in [
+        (r#"tidegate_provider_age_seconds{provider="swarm"}"#, 1.5),
+        ("tidegate_tls_ticket_keys", 3.0),
+        ("tidegate_tls_ticket_key_generation", 17.0),
+        ("tidegate_tls_ticket_key_age_seconds", 60.0),
+        ("tidegate_mesh_dials_refused_total", 36.0),
+        ("tidegate_mesh_state_written_seconds", 37.0),
+    ] {
         assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
     }
 }
