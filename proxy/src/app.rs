@@ -5,6 +5,7 @@
 //! control plane runs on the runtime that calls [`run`]; the data plane has
 //! threads of its own.
 
+mod around;
 mod certificates;
 mod cluster;
 mod control;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::around::Around;
 use self::certificates::Certificates;
 use self::cluster::Cluster;
 use self::control::{CERTIFICATES, Control, Resolvers};
@@ -121,11 +123,15 @@ pub async fn run(config: StaticConfig, signals: Signals) -> Result<(), StartErro
     if certificates.count > 0 {
         sources.expected.insert(CERTIFICATES.into());
     }
+    app.around.get_or_init(|| Around {
+        providers: sources.health,
+        mesh: joined.mesh.clone(),
+    });
     if let Some(metrics) = &app.metrics {
         metrics.attach(Arc::new(Live {
             snapshot: Arc::clone(&app.snapshot),
-            providers: sources.health,
             resolvers: app.outlet.states(),
+            around: Arc::clone(&app.around),
         }));
     }
     let throttle = app.config.providers.providers_throttle_duration.0;

@@ -112,9 +112,7 @@ impl<K: Kernel> Reconciler<K> {
 
 /// Real servers that were not read again are as they were: that was settled.
 fn is_as(wanted: &VirtualServer, seen: &ActualServer, before: Option<&ActualServer>) -> bool {
-    let is_wanted = |real: &RealEntry| {
-        wanted.real_servers.get(&real.address) == Some(&real.server)
-    };
+    let is_wanted = |real: &RealEntry| wanted.real_servers.get(&real.address) == Some(&real.server);
     let is_old = before.is_some_and(|it| Arc::ptr_eq(&it.real_servers, &seen.real_servers));
     wanted.scheduling == seen.scheduling
         && wanted.real_servers.len() == seen.real_servers.len()

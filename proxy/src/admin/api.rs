@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
+use super::cluster::ClusterView;
 use super::dashboard;
 use super::listing::{self, Listed};
 use super::query::Query;
@@ -132,6 +133,7 @@ impl Api {
             ["certificates", name] => certificate(&self.source.view().certificates, name),
             ["resolvers"] => resolvers(&self.source.view().resolvers, &query),
             ["resolvers", name] => resolver(&self.source.view().resolvers, name),
+            ["cluster"] => cluster(self.source.view().cluster.as_ref()),
             ["http", "routers"] => list(&self.source.view().routers, &query),
             ["http", "routers", name] => item(&self.source.view().routers, name),
             ["http", "services"] => list(&self.source.view().services, &query),
@@ -176,6 +178,7 @@ impl Api {
             "tidegate": {
                 "problems": view.problems,
                 "resolvers": resolver_section(&view.resolvers),
+                "providers": view.providers,
             },
         });
         Reply::json(StatusCode::OK, &overview)
@@ -351,6 +354,13 @@ fn resolver_section(all: &[ResolverView]) -> Value {
         "warnings": count("warning"),
         "errors": count("failed"),
     })
+}
+
+fn cluster(cluster: Option<&ClusterView>) -> Reply {
+    match cluster {
+        Some(cluster) => Reply::json(StatusCode::OK, &listing::object(cluster).into()),
+        None => Reply::complaint(StatusCode::NOT_FOUND, "this proxy is in no cluster"),
+    }
 }
 
 fn features(config: &StaticConfig) -> Value {

@@ -8,6 +8,7 @@
 //! that nobody who asks holds up the traffic of a worker.
 
 mod api;
+mod cluster;
 mod dashboard;
 mod listing;
 mod metrics;
@@ -19,6 +20,7 @@ mod resolvers;
 mod view;
 
 pub use api::{ApiService, ProcessFacts};
+pub use cluster::{ClusterView, MemberView, ProviderView};
 pub use dashboard::DashboardService;
 pub use metrics::PrometheusService;
 pub use noop::NoopService;

@@ -250,6 +250,58 @@ async fn version_and_overview() {
 }
 
 #[tokio::test]
+async fn what_is_around_is_shown() {
+    let config = StaticConfig::default();
+    let facts = ProcessFacts {
+        version: "1.2.3",
+        started: UNIX_EPOCH,
+    };
+    let of = |view: ApiView| ApiService::new(Arc::new(Fixed(Arc::new(view))), &config, facts);
+    let alone = of(ApiView::default());
+    assert_eq!(get(&alone, "/api/cluster").await.status, 404);
+    let provider = ProviderView {
+        name: "swarm".to_owned(),
+        status: "stale",
+        age: Some(61.5),
+        source: Some("manager".to_owned()),
+        error: None,
+    };
+    let member = MemberView {
+        name: "manager".to_owned(),
+        address: None,
+        status: "away",
+        age: Some(60.5),
+    };
+    let cluster = ClusterView {
+        name: "worker".to_owned(),
+        members: vec![member],
+        facts: 3,
+        bytes: 1000,
+        refused: [("stranger", 2)].into(),
+    };
+    let api = of(ApiView {
+        providers: vec![provider],
+        cluster: Some(cluster),
+        ..ApiView::default()
+    });
+    let overview = get(&api, "/api/overview").await.json();
+    assert_eq!(
+        overview["tidegate"]["providers"],
+        json!([{ "name": "swarm", "status": "stale", "age": 61.5, "source": "manager" }])
+    );
+    assert_eq!(
+        get(&api, "/api/cluster").await.json(),
+        json!({
+            "name": "worker",
+            "members": [{ "name": "manager", "status": "away", "age": 60.5 }],
+            "facts": 3,
+            "bytes": 1000,
+            "refused": { "stranger": 2 },
+        })
+    );
+}
+
+#[tokio::test]
 async fn raw_data_is_keyed_by_full_name() {
     let raw = get(&api(), "/api/rawdata").await.json();
     let router = &raw["routers"]["broken@docker"];

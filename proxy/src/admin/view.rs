@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cluster::{ClusterView, ProviderView};
 use super::resolvers::ResolverView;
 use crate::config::dynamic::{Middleware, Router, Service};
 
@@ -29,6 +30,10 @@ pub struct ApiView {
     pub certificates: Vec<CertificateView>,
     /// Certificate resolvers, by name.
     pub resolvers: Vec<ResolverView>,
+    /// Providers that follow something outside of this process.
+    pub providers: Vec<ProviderView>,
+    /// The cluster, if this proxy is in one.
+    pub cluster: Option<ClusterView>,
     /// What is wrong with settings that belong to no object, each with its origin.
     pub problems: Vec<String>,
 }

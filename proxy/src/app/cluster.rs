@@ -19,7 +19,8 @@ use crate::provider::swarm;
 pub(super) struct Cluster {
     /// What certificate resolvers get of it.
     pub(super) membership: Membership,
-    mesh: Option<Arc<NetworkMesh>>,
+    /// This process's end of it.
+    pub(super) mesh: Option<Arc<NetworkMesh>>,
 }
 
 impl Cluster {

@@ -2,30 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::around::Around;
 use crate::acme::resolver::{ResolverState, ResolverStates};
 use crate::observe::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
-    ServiceSample,
+    CertificateSample, ConnectionSample, LiveState, MeshSample, ProviderSample, ResolverSample,
+    ServerSample, ServiceSample,
 };
-use crate::provider::ProviderHealth;
 use crate::service::{Server, Servers};
 use crate::snapshot::SnapshotCell;
 
-/// An engine that has not answered for so long can't be reached: it is asked
-/// about once a second.
-const STALE: Duration = Duration::from_secs(5);
-
-/// The snapshot in force and the engines behind it.
+/// The snapshot in force, and what is behind it.
 pub(super) struct Live {
     pub(super) snapshot: Arc<SnapshotCell>,
-    pub(super) providers: Vec<(&'static str, Arc<ProviderHealth>)>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl Live {
@@ -82,17 +77,12 @@ impl LiveState for Live {
     }
 
     fn providers(&self) -> Vec<ProviderSample> {
-        let now = Instant::now();
-        let sample = |(name, health): &(&'static str, Arc<ProviderHealth>)| {
-            let age = health.age(now);
-            ProviderSample {
-                provider: (*name).into(),
-                last_success: age.and_then(|age| SystemTime::now().checked_sub(age)),
-                is_stale: age.is_none_or(|age| age > STALE),
-                source: health.source(),
-            }
-        };
-        self.providers.iter().map(sample).collect()
+        let around = self.around.get();
+        around.map(Around::provider_samples).unwrap_or_default()
+    }
+
+    fn mesh(&self) -> Option<MeshSample> {
+        self.around.get().and_then(Around::mesh_sample)
     }
 
     fn resolvers(&self) -> Vec<ResolverSample> {

@@ -1,7 +1,7 @@
 //! The parts that live as long as the process, and the entry points made of them.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
 use super::StartError;
+use super::around::Around;
 use super::view::Shown;
 use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
 use crate::acme::resolver::Outlet;
@@ -41,6 +42,8 @@ pub(super) struct App {
     /// Answers their handshakes, if a resolver wants that.
     validations: Option<Arc<TlsAlpn>>,
     pub(super) tickets: Arc<Tickets>,
+    /// What is followed and who is talked with, once that has begun.
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl App {
@@ -70,6 +73,7 @@ impl App {
             board,
             outlet: Arc::default(),
             tickets,
+            around: Arc::default(),
         };
         builder.set_internals(app.internals());
         Ok((app, builder))
@@ -97,6 +101,7 @@ impl App {
             let source = Arc::new(Shown {
                 snapshot: Arc::clone(&self.snapshot),
                 resolvers: self.outlet.states(),
+                around: Arc::clone(&self.around),
             });
             add(
                 "api",

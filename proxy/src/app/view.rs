@@ -3,12 +3,13 @@
 mod resolver;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::around::Around;
 use super::live::{ejections, is_draining, limit};
 use crate::acme::resolver::ResolverStates;
 use crate::admin::{
@@ -23,16 +24,22 @@ use crate::tls::Certificate;
 /// How long before its end a certificate is worth a warning.
 const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Shows the snapshot in force, and how certificate resolvers are.
+/// Shows the snapshot in force, how certificate resolvers are, and what is around.
 pub(super) struct Shown {
     pub(super) snapshot: Arc<SnapshotCell>,
     pub(super) resolvers: watch::Receiver<Arc<ResolverStates>>,
+    pub(super) around: Arc<OnceLock<Around>>,
 }
 
 impl ApiSource for Shown {
     fn view(&self) -> Arc<ApiView> {
         let resolvers = Arc::clone(&self.resolvers.borrow());
-        Arc::new(view(&self.snapshot.load(), &resolvers))
+        let around = self.around.get();
+        Arc::new(ApiView {
+            providers: around.map(Around::provider_views).unwrap_or_default(),
+            cluster: around.and_then(Around::cluster_view),
+            ..view(&self.snapshot.load(), &resolvers)
+        })
     }
 }
 
@@ -80,6 +87,7 @@ fn view(snapshot: &Snapshot, resolvers: &ResolverStates) -> ApiView {
             .map(|(name, state)| resolver::resolver(name, state))
             .collect(),
         problems: problems.iter().map(ToString::to_string).collect(),
+        ..ApiView::default()
     }
 }
 

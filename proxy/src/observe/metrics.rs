@@ -8,6 +8,7 @@
 
 mod family;
 mod live;
+mod mesh;
 mod sample;
 mod scope;
 mod service;
@@ -28,8 +29,8 @@ use thiserror::Error;
 
 use self::family::{Families, Level};
 pub use self::sample::{
-    CertificateSample, ConnectionSample, LiveState, ProviderSample, ResolverSample, ServerSample,
-    ServiceSample,
+    CertificateSample, ConnectionSample, LiveState, MeshSample, ProviderSample, ResolverSample,
+    ServerSample, ServiceSample,
 };
 pub use self::scope::{Observation, Scope};
 use self::service::ServiceFamilies;

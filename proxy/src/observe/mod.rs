@@ -14,7 +14,7 @@ mod termination;
 
 pub use access_log::{AccessLog, AccessLogError};
 pub use metrics::{
-    CertificateSample, ConnectionSample, EntryPointScope, LiveState, Metrics, MetricsError,
-    ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
+    CertificateSample, ConnectionSample, EntryPointScope, LiveState, MeshSample, Metrics,
+    MetricsError, ProviderSample, ResolverSample, Scope, ServerSample, ServiceSample, ServiceScope,
 };
 pub use record::{Recorder, RouteScopes};

@@ -9,7 +9,7 @@ use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
 use super::sample::{
     CertificateSample, LiveState, ProviderSample, ResolverSample, ServerSample, ServiceSample,
 };
-use super::unix_seconds;
+use super::{mesh, unix_seconds};
 
 /// One of Traefik's own metrics, shown with the other ones of services.
 const SERVER_UP: &str = "traefik_service_server_up";
@@ -95,6 +95,9 @@ pub(super) fn families(
     families.extend(certificates(&live.certificates())?);
     families.extend(providers(&live.providers())?);
     families.extend(resolvers(&live.resolvers())?);
+    if let Some(sample) = live.mesh() {
+        families.extend(mesh::families(&sample)?);
+    }
     Ok(families)
 }
 
@@ -265,11 +268,11 @@ fn resolvers(samples: &[ResolverSample]) -> Result<Vec<MetricFamily>, Error> {
     Ok([gauges.concat(), renewal.collect(), orders.collect()].concat())
 }
 
-fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+pub(super) fn integers(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
     IntGaugeVec::new(Opts::new(name, help), labels)
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+pub(super) fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
     IntCounterVec::new(Opts::new(name, help), labels)
 }
 

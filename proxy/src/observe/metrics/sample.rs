@@ -18,6 +18,8 @@ pub trait LiveState: fmt::Debug + Send + Sync {
     fn providers(&self) -> Vec<ProviderSample>;
     /// Every certificate resolver.
     fn resolvers(&self) -> Vec<ResolverSample>;
+    /// The mesh, if this process is in a cluster.
+    fn mesh(&self) -> Option<MeshSample>;
 }
 
 /// A server as it is now.
@@ -100,6 +102,38 @@ pub struct ProviderSample {
     pub is_stale: bool,
     /// The proxy that reads in its place.
     pub source: Option<Arc<str>>,
+}
+
+/// The mesh between the proxies of a cluster as it is now. What is counted is so since
+/// the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSample {
+    /// The other members, and whether each can be reached.
+    pub members: Vec<(Arc<str>, bool)>,
+    /// How many of them are connected with this one.
+    pub connected: u64,
+    /// How many facts are known.
+    pub facts: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Connections that were refused, by reason.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections that came about.
+    pub connections: u64,
+    /// Connections that ended because the other end was too slow or silent.
+    pub lost: u64,
+    /// Bytes that members sent.
+    pub received_bytes: u64,
+    /// Bytes that were sent to them.
+    pub sent_bytes: u64,
+    /// Facts that members told, by what became of them.
+    pub heard: [(&'static str, u64); 3],
+    /// Questions of members.
+    pub questions: u64,
+    /// Those of them that were not answered.
+    pub questions_refused: u64,
+    /// Times that the state file could not be written.
+    pub state_failed: u64,
 }
 
 /// A certificate resolver as it is now.

@@ -296,6 +296,24 @@ impl LiveState for Fixed {
             orders: [("issued", 2)].into(),
         }]
     }
+
+    fn mesh(&self) -> Option<MeshSample> {
+        Some(MeshSample {
+            members: vec![("node-1".into(), true), ("node-2".into(), false)],
+            connected: 1,
+            facts: 22,
+            bytes: 23,
+            refused: vec![("stranger", 24), ("slow", 0)],
+            connections: 25,
+            lost: 26,
+            received_bytes: 27,
+            sent_bytes: 28,
+            heard: [("new", 29), ("old", 30), ("refused", 31)],
+            questions: 32,
+            questions_refused: 33,
+            state_failed: 34,
+        })
+    }
 }
 
 #[test]
@@ -336,6 +354,21 @@ fn live_state_is_read_at_each_scrape() {
             r#"tidegate_acme_orders_total{resolver="le",result="issued"}"#,
             2.0,
         ),
+        (r#"tidegate_mesh_member_up{member="node-1"}"#, 1.0),
+        (r#"tidegate_mesh_member_up{member="node-2"}"#, 0.0),
+        ("tidegate_mesh_connected", 1.0),
+        ("tidegate_mesh_known_facts", 22.0),
+        ("tidegate_mesh_known_bytes", 23.0),
+        (r#"tidegate_mesh_refused_total{reason="stranger"}"#, 24.0),
+        (r#"tidegate_mesh_refused_total{reason="slow"}"#, 0.0),
+        ("tidegate_mesh_connections_total", 25.0),
+        ("tidegate_mesh_connections_lost_total", 26.0),
+        ("tidegate_mesh_received_bytes_total", 27.0),
+        ("tidegate_mesh_sent_bytes_total", 28.0),
+        (r#"tidegate_mesh_facts_total{result="old"}"#, 30.0),
+        ("tidegate_mesh_questions_total", 32.0),
+        ("tidegate_mesh_questions_refused_total", 33.0),
+        ("tidegate_mesh_state_failed_total", 34.0),
         ("traefik_config_reloads_total", 1.0),
         ("traefik_config_last_reload_success", 9.0),
         ("tidegate_worker_panics_total", 1.0),
