@@ -62,6 +62,11 @@ where
     let greeted = timeout(hub.pace.handshake, greeting).await;
     let greeted = match greeted.unwrap_or(Err(Unwanted::Failed(LinkError::Slow))) {
         Ok(greeted) => greeted,
+        // Silence before a greeting is no member's that is gone.
+        Err(Unwanted::Failed(LinkError::Silent)) => {
+            let slow = Unwanted::Failed(LinkError::Slow);
+            return slow.outcome(hub, peer, is_dialled);
+        }
         Err(unwanted) => return unwanted.outcome(hub, peer, is_dialled),
     };
     let joined = hub.join(&greeted, peer);

@@ -102,13 +102,14 @@ async fn handshake(identity: &Identity, stream: TcpStream) -> Result<TlsStream<T
 }
 
 fn classify(error: &io::Error) -> Ended {
-    use rustls::Error::{InappropriateMessage, InvalidMessage, PeerIncompatible};
+    use rustls::Error::{DecryptError, InappropriateMessage, InvalidMessage, PeerIncompatible};
 
     let inner = error.get_ref();
     let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = match inner {
         None => return Ended::Quietly,
-        Some(InvalidMessage(_) | InappropriateMessage { .. }) => Reason::Garbage,
+        // What can't be decrypted was said to somebody else, or another time.
+        Some(InvalidMessage(_) | InappropriateMessage { .. } | DecryptError) => Reason::Garbage,
         Some(PeerIncompatible(_)) => Reason::Protocol,
         Some(_) => Reason::Certificate,
     };
