@@ -140,7 +140,9 @@ fn relays(lab: &Lab) {
 
 /// A service with a task on the worker is routed there when the manager routes it.
 fn follows_closely(lab: &Lab) {
-    create(lab, "site", &["--constraint", "node.role==worker"]);
+    let port = "traefik.http.services.site.loadbalancer.server.port=80";
+    let on_worker = ["--constraint", "node.role==worker", "--label", port];
+    create(lab, "site", &on_worker);
     let serving = async |node| {
         let deadline = Instant::now() + SOON;
         while !serves(node, "site.test").await {
