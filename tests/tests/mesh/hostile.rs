@@ -187,7 +187,7 @@ async fn record(client: &mut TcpStream, server: &mut TcpStream) -> Vec<u8> {
 /// Those who come and say nothing, or next to nothing.
 async fn dawdlers(node: &Node) {
     let authority = Authority::new(&secret('a'), &secret('a'));
-    counts(node, "slow", 4.0, async {
+    let dawdling = async {
         let silent = async { rest(&mut dial(node.mesh).await).await };
         let mute = async { Insider::connect(&authority, node.mesh).await.wait().await };
         let hello = async {
@@ -200,8 +200,8 @@ async fn dawdlers(node: &Node) {
             trickle(&mut stream, &[0, 0, 0, 99, 1, 1]).await;
         };
         tokio::join!(silent, mute, hello, inside);
-    })
-    .await;
+    };
+    counts(node, "slow", 4.0, Box::pin(dawdling)).await;
 }
 
 /// One byte at a time until the other end has had enough.

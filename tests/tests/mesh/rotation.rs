@@ -145,11 +145,10 @@ async fn the_secret_is_replaced_without_a_gap() {
         logs(&nodes)
     );
     for node in &nodes {
-        assert!(
-            node.metric("refused_total", "").await < 1.0,
-            "{}",
-            logs(&nodes)
-        );
+        for reason in ["stranger", "other_secret", "certificate"] {
+            let count = node.refused(reason).await;
+            assert!(count < 1.0, "{reason}: {count}\n{}", logs(&nodes));
+        }
     }
 }
 
