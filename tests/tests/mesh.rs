@@ -4,8 +4,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::indexing_slicing,
-    reason = "tests: what fails, fails them"
+    reason = "tests: what fails, fails them; figures are for whoever runs them"
 )]
 
 #[path = "mesh/hostile.rs"]

@@ -289,8 +289,8 @@ async fn says_how_old_it_is(cut: Instant, patience: Duration) -> anyhow::Result<
     let age = provider["age"].as_f64().unwrap_or_default();
     let real = cut.elapsed().as_secs_f64();
     eprintln!("cut off for {real:.1} s: {provider} {cluster}");
-    // The last sign of life may be a while before the cut, or be taken for one after it.
-    anyhow::ensure!((real - 5.0..real + 2.0).contains(&age), "{age} s");
+    // The last sign of life was up to a second before the cut.
+    anyhow::ensure!((real - 1.0..real + 3.0).contains(&age), "{age} s");
     anyhow::ensure!(cluster["members"][0]["status"] == "away", "{cluster}");
     anyhow::ensure!(
         cluster["members"][0]["age"].as_f64() > Some(1.0),

@@ -138,6 +138,7 @@ async fn the_secret_is_replaced_without_a_gap() {
     };
     tokio::join!(load.run(), steps);
     let tally = load.tally.into_inner();
+    eprintln!("{} visits, {} resumed", tally.visits, tally.resumed);
     assert!(tally.failures.is_empty(), "{tally:?}\n{}", logs(&nodes));
     assert!(
         tally.resumed * 100 >= tally.visits * 99,
