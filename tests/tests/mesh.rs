@@ -4,9 +4,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::indexing_slicing,
-    reason = "tests: what fails, fails them; figures are for whoever runs them"
+    reason = "tests: what fails, fails them"
 )]
 
 #[path = "mesh/hostile.rs"]
