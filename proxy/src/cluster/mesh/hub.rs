@@ -194,10 +194,12 @@ impl Hub {
     /// A connection has ended.
     pub(super) fn part(&self, member: &Arc<str>, id: u64, reason: &str) {
         let mut state = self.lock();
-        if state.links.get(member).is_none_or(|link| link.id != id) {
+        let link = state.links.get(member).filter(|link| link.id == id);
+        let Some(heard_at) = link.map(|link| link.heard_at) else {
             return;
-        }
+        };
         state.links.remove(member);
+        state.ledger.lost(member, heard_at);
         state
             .asked
             .values_mut()

@@ -112,6 +112,8 @@ pub(super) struct Ledger {
     next: u64,
     known: BTreeMap<Arc<str>, Known>,
     live: BTreeSet<Arc<str>>,
+    /// When those were heard of last whose connection has just ended.
+    heard: BTreeMap<Arc<str>, Instant>,
     total: usize,
     /// Versions that there was no room for, not to be asked for again and again.
     spurned: BTreeMap<(Arc<str>, Arc<str>), u64>,
@@ -126,6 +128,7 @@ impl Ledger {
             next: life.clamp(1, HIGHEST_VERSION),
             known: BTreeMap::new(),
             live: BTreeSet::new(),
+            heard: BTreeMap::new(),
             total: 0,
             spurned: BTreeMap::new(),
             bounds,
@@ -295,13 +298,21 @@ impl Ledger {
         }
         for name in self.live.difference(&live) {
             if let Some(known) = self.known.get_mut(name) {
-                let life = known.life;
+                let (life, at) = (known.life, self.heard.get(name).copied().unwrap_or(now));
+                known.at = at;
                 for said in known.words.values_mut().filter(|said| said.version >= life) {
-                    said.at = now;
+                    said.at = said.at.max(at);
                 }
             }
         }
+        self.heard.clear();
         self.live = live;
+    }
+
+    /// When a member was heard of last whose connection has ended: before
+    /// [`Ledger::set_live`], which goes by it if nobody else can reach the member.
+    pub(super) fn lost(&mut self, member: &Arc<str>, heard_at: Instant) {
+        self.heard.insert(Arc::clone(member), heard_at);
     }
 
     /// Who can be reached.

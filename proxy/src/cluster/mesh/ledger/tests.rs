@@ -157,6 +157,23 @@ fn memory_is_bounded_and_the_longest_gone_make_room() {
 }
 
 #[test]
+fn who_is_lost_was_heard_of_before_that_was_noticed() {
+    let (mut ledger, now) = ledger(Bounds::default());
+    ledger.set_live(set(&["a", "b"]), now);
+    for name in ["a", "b"] {
+        ledger.hear(&word(name, 5, "x"), now).unwrap();
+    }
+    ledger.lost(&"a".into(), now + SECOND);
+    ledger.lost(&"b".into(), now + SECOND);
+    ledger.set_live(set(&["b"]), now + SECOND * 4);
+    let at = |ledger: &Ledger| ledger.facts("t").iter().map(|it| it.at).collect::<Vec<_>>();
+    assert_eq!(at(&ledger), [now + SECOND, now], "others still reach b");
+    assert_eq!(ledger.members()[0].at, now + SECOND);
+    ledger.set_live(set(&[]), now + SECOND * 9);
+    assert_eq!(at(&ledger), [now + SECOND, now + SECOND * 9]);
+}
+
+#[test]
 fn last_words_stay_until_somebody_alive_speaks() {
     let (mut ledger, now) = ledger(Bounds::default());
     let late = now + Bounds::default().forget * 3;
