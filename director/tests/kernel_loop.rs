@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidegate_director::config::Settings;
@@ -31,7 +32,7 @@ use tidegate_director::network::sysctl::Sysctl;
 use tidegate_director::plan::Ownership;
 use tidegate_director::source::{Node, Origin, Roster, Sighting, SourceState, Stance};
 use tidegate_director::view::{self, Ask, ControlState, Order};
-use tidegate_shared::shutdown::{self, Trigger};
+use tidegate_shared::shutdown::{self, Stage, Trigger};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -103,7 +104,8 @@ struct Bench {
     registered: watch::Sender<Arc<Table>>,
     // Held, so that the loop goes on.
     _network: watch::Sender<Arc<Snapshot>>,
-    _trigger: Trigger,
+    trigger: Trigger,
+    running: JoinHandle<()>,
 }
 
 impl Bench {
@@ -135,7 +137,7 @@ impl Bench {
         let settings = Arc::new(settings());
         let run = controller::run(kernel, Some(tuning), settings, feeds, outlets, shutdown);
         // Apart from the test, which waits for other programs.
-        std::thread::spawn(|| {
+        let running = std::thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().unwrap();
             runtime.block_on(run);
@@ -149,8 +151,16 @@ impl Bench {
             journal,
             registered,
             _network: network,
-            _trigger: trigger,
+            trigger,
+            running,
         }
+    }
+
+    /// Ends the loop: nothing touches the table any more.
+    fn end(self) {
+        self.trigger.advance(Stage::Draining);
+        drop(self.orders);
+        self.running.join().unwrap();
     }
 
     async fn order(&self, is_serving: bool) {
@@ -263,6 +273,7 @@ async fn the_loop_keeps_a_real_kernels_table() {
     println!("{}", bench.ask(view::Command::Teardown).await.unwrap());
     assert_eq!(ipvsadm("-Sn"), "");
     assert_eq!(run("ipvsadm", "-L --daemon"), "");
+    bench.end();
     run("ip", "link del sync0");
 }
 
@@ -411,6 +422,7 @@ async fn idle_pass(table: Table) -> Duration {
     }
     assert_eq!(bench.state.borrow().trouble, None);
     bench.ask(view::Command::Teardown).await.unwrap();
+    bench.end();
     run("ip", "link del sync0");
     longest
 }
