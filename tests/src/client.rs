@@ -11,11 +11,11 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use tidegate_shared::any_certificate::AnyCertificate;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -146,4 +146,50 @@ fn credulous() -> anyhow::Result<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     Ok(config)
+}
+
+/// A client that makes a connection for each request, keeps its TLS sessions and believes
+/// any certificate.
+#[expect(missing_debug_implementations, reason = "it would show sessions")]
+pub struct Visitor(TlsConnector);
+
+impl Visitor {
+    /// One that has no sessions yet.
+    ///
+    /// # Errors
+    /// The protocol versions can't be had.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self(TlsConnector::from(Arc::new(credulous()?))))
+    }
+
+    /// Makes a request: how the handshake went, and the whole answer as it came.
+    ///
+    /// # Errors
+    /// The connection, the handshake or the request fails.
+    pub async fn visit(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        path: &str,
+    ) -> anyhow::Result<(Option<HandshakeKind>, String)> {
+        let name = ServerName::try_from(host.to_owned())?;
+        let mut stream = self.0.connect(name, dial(address).await?).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let kind = stream.get_ref().1.handshake_kind();
+        Ok((kind, String::from_utf8_lossy(&answer).into_owned()))
+    }
+
+    /// Whether a session of one server is resumed by another.
+    ///
+    /// # Errors
+    /// As [`Visitor::visit`].
+    pub async fn is_resumed(from: SocketAddr, to: SocketAddr, host: &str) -> anyhow::Result<bool> {
+        let visitor = Self::new()?;
+        visitor.visit(from, host, "/").await?;
+        let (kind, _) = visitor.visit(to, host, "/").await?;
+        Ok(kind == Some(HandshakeKind::Resumed))
+    }
 }

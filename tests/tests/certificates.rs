@@ -12,17 +12,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::HandshakeKind;
+use scenarios::client::Visitor;
 use scenarios::pebble::{Options, Pebble};
 use scenarios::process::Proxy;
 use scenarios::{Scratch, client, eventually, ports};
-use tidegate_shared::any_certificate::AnyCertificate;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use x509_parser::parse_x509_certificate;
 
 /// From the start of the proxies to the last certificate, on a busy machine.
@@ -251,29 +247,6 @@ async fn so_it_does_with_tls_challenges() {
     }
 }
 
-/// Makes a request on a connection of its own; how its handshake went.
-async fn visit(connector: &TlsConnector, node: &Node) -> anyhow::Result<Option<HandshakeKind>> {
-    let stream = TcpStream::connect(node.tls).await?;
-    let mut stream = connector.connect("a.example".try_into()?, stream).await?;
-    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(stream.get_ref().1.handshake_kind())
-}
-
-/// A client that keeps its sessions.
-fn visitor() -> TlsConnector {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
 #[tokio::test]
 async fn a_session_of_one_node_is_resumed_by_the_others() {
     let (mut cluster, _) = Cluster::new(0);
@@ -292,19 +265,16 @@ async fn a_session_of_one_node_is_resumed_by_the_others() {
         ];
         cluster.add(&[], &arguments.each_ref().map(String::as_str));
     }
-    let resumes = async |from: &Node, to: &Node| {
-        let visitor = visitor();
-        visit(&visitor, from).await.unwrap();
-        visit(&visitor, to).await.unwrap() == Some(HandshakeKind::Resumed)
-    };
     for (from, to) in [(0, 1), (1, 2), (2, 0)] {
-        let (from, to) = (&cluster.nodes[from], &cluster.nodes[to]);
-        let met = eventually(ISSUE, async || resumes(from, to).await).await;
+        let (from, to) = (cluster.nodes[from].tls, cluster.nodes[to].tls);
+        let resumed = async || Visitor::is_resumed(from, to, "a.example").await.unwrap();
+        let met = eventually(ISSUE, resumed).await;
         met.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
     }
-    let visitor = visitor();
+    let visitor = Visitor::new().unwrap();
     for visits in 0..60 {
-        let kind = visit(&visitor, &cluster.nodes[visits % 3]).await.unwrap();
+        let to = cluster.nodes[visits % 3].tls;
+        let (kind, _) = visitor.visit(to, "a.example", "/").await.unwrap();
         let is_resumed = kind == Some(HandshakeKind::Resumed);
         assert_eq!(
             is_resumed,

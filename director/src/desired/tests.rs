@@ -377,16 +377,22 @@ fn a_mark_stays_its_nodes() {
     assert!(after.iter().all(|(node, mark)| before[node] == *mark));
 }
 
-#[test]
-fn what_is_registered_wins_and_follows_the_election_on_virtual_addresses() {
-    let mut case = Case::new(USUAL);
-    case.node(ip(1), Verdict::Up);
+/// A virtual server by order of the API, on an address of its own.
+fn registered() -> (VirtualAddress, VirtualServer) {
     let elsewhere = VirtualAddress::socket(Protocol::Tcp, "10.0.0.77:80".parse().unwrap());
     let real = RealServer::new(crate::model::Forwarding::Masquerade, 3);
     let server = VirtualServer {
         real_servers: BTreeMap::from([(SocketAddr::new(ip(5), 81), real)]),
         ..VirtualServer::new(Scheduling::by(KernelName::new("wrr").unwrap()))
     };
+    (elsewhere, server)
+}
+
+#[test]
+fn what_is_registered_wins_and_follows_the_election_on_virtual_addresses() {
+    let mut case = Case::new(USUAL);
+    case.node(ip(1), Verdict::Up);
+    let (elsewhere, server) = registered();
     case.registered = Table::from([(web(), server.clone()), (elsewhere, server.clone())]).into();
     assert_eq!(case.weights(), [(5, 3)]);
     assert_eq!(case.last.table[&elsewhere], server);
@@ -409,13 +415,7 @@ fn without_checks_every_node_is_good_and_needs_no_mark() {
 fn a_table_is_made_again_only_when_something_is_new() {
     let mut case = Case::new(USUAL);
     case.node(ip(1), Verdict::Up);
-    let elsewhere = VirtualAddress::socket(Protocol::Tcp, "10.0.0.77:80".parse().unwrap());
-    let real = RealServer::new(crate::model::Forwarding::Masquerade, 3);
-    let server = VirtualServer {
-        real_servers: BTreeMap::from([(SocketAddr::new(ip(5), 81), real)]),
-        ..VirtualServer::new(Scheduling::by(KernelName::new("wrr").unwrap()))
-    };
-    case.registered = Table::from([(elsewhere, server)]).into();
+    case.registered = Table::from([registered()]).into();
     type Step = (&'static str, fn(&mut Case));
     let changes: [Step; 5] = [
         ("a node", |it| it.node(ip(2), Verdict::Up)),

@@ -2,20 +2,16 @@
 //! resume wherever they come.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::HandshakeKind;
+use scenarios::client::Visitor;
 use scenarios::eventually;
-use tidegate_shared::any_certificate::AnyCertificate;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsConnector;
 
 use crate::stage::{SOON, Stage, all_meet, logs};
 
@@ -48,7 +44,7 @@ impl Load {
     }
 
     async fn client(&self, number: usize) {
-        let connector = visitor();
+        let visitor = Visitor::new().unwrap();
         let mut pace = interval(PACE);
         let mut is_known = false;
         for turn in number.. {
@@ -60,7 +56,7 @@ impl Load {
                 continue;
             };
             let Some(address) = *node else { continue };
-            let visited = timeout(SOON, visit(&connector, address)).await;
+            let visited = timeout(SOON, visit(&visitor, address)).await;
             drop(node);
             let mut tally = self.tally.lock().await;
             match visited {
@@ -83,29 +79,11 @@ impl Load {
     }
 }
 
-/// A client that keeps its sessions.
-fn visitor() -> TlsConnector {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
 /// One request on a connection of its own; how its handshake went.
-async fn visit(connector: &TlsConnector, to: SocketAddr) -> anyhow::Result<Option<HandshakeKind>> {
-    let stream = TcpStream::connect(to).await?;
-    let mut stream = connector.connect("load.test".try_into()?, stream).await?;
-    let request = b"GET /-/probe HTTP/1.1\r\nHost: load.test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let text = String::from_utf8_lossy(&answer);
-    anyhow::ensure!(text.starts_with("HTTP/1.1 302 "), "{text}");
-    Ok(stream.get_ref().1.handshake_kind())
+async fn visit(visitor: &Visitor, to: SocketAddr) -> anyhow::Result<Option<HandshakeKind>> {
+    let (kind, answer) = visitor.visit(to, "load.test", "/-/probe").await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 302 "), "{answer}");
+    Ok(kind)
 }
 
 #[tokio::test]
@@ -157,9 +135,8 @@ async fn the_secret_is_replaced_without_a_gap() {
 async fn all_know_one_key(nodes: &[crate::stage::Node]) {
     for node in &nodes[1..] {
         let resumes = async || {
-            let visitor = visitor();
-            visit(&visitor, nodes[0].tls).await.unwrap();
-            visit(&visitor, node.tls).await.unwrap() == Some(HandshakeKind::Resumed)
+            let resumed = Visitor::is_resumed(nodes[0].tls, node.tls, "load.test").await;
+            resumed.unwrap()
         };
         eventually(SOON, resumes).await.unwrap();
     }
