@@ -176,10 +176,6 @@ impl<K: Kernel> Control<K> {
         let new = self.work_out(&adopted, now);
         self.adopted = Some(adopted);
         let is_new = new.table != self.table;
-        if !is_new {
-            // The very same next time, which is quick to see.
-            self.table = Arc::clone(&new.table);
-        }
         self.raise(&new);
         if !is_new && self.is_settled && now < self.due {
             self.desired = new;
@@ -194,9 +190,8 @@ impl<K: Kernel> Control<K> {
         }
         self.desired = new;
         let is_drift = self.is_settled && !is_new;
-        if is_new {
-            self.table = Arc::clone(&self.desired.table);
-        }
+        // Also if it is equal: the very same one is quick to compare the next time.
+        self.table = Arc::clone(&self.desired.table);
         if only.as_ref().is_none_or(|wrong| !wrong.is_empty()) {
             self.change(only, is_drift).await?;
         } else {

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::{KeyName, TicketKey};
 
-/// How long a key's turn is, where nothing else is wanted. HAProxy's manual rotates about twice a day; Go rotates
-/// daily and opens for a week. Keys are gone here after a day and a half.
+/// How long a key's turn is, where nothing else is wanted. HAProxy's manual rotates about
+/// twice a day; Go rotates daily and opens for a week. Keys are gone here after a day and
+/// a half.
 pub const PERIOD: Duration = Duration::from_secs(12 * 3600);
 
 /// The turns that a key has.

@@ -1,8 +1,8 @@
 //! Our account at the authority: the one that the store holds, or a new one.
 //!
 //! An account keeps the key that it was made with; those that Traefik made go on as
-//! they are, and ours are of a kind that Traefik can go on with. What belongs to another authority, or is unknown to this one, is
-//! replaced, as Traefik replaces it.
+//! they are, and ours are of a kind that Traefik can go on with. What belongs to another
+//! authority, or is unknown to this one, is replaced, as Traefik replaces it.
 
 use std::sync::Arc;
 

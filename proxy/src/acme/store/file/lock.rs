@@ -40,9 +40,9 @@ pub(super) struct Locks {
 /// A lock that is held. Its drop lets it go.
 #[derive(Debug)]
 pub(super) struct Held {
-    // First out: whoever gets the byte finds no claim.
     claim: Option<Claim>,
     file: File,
+    byte: libc::off_t,
 }
 
 /// What is locked.
@@ -78,7 +78,8 @@ impl Locks {
         now: Instant,
     ) -> io::Result<Option<Held>> {
         let file = open_lock_file(&self.file)?;
-        let is_ours = match lock_byte(&file, subject.byte(), libc::F_WRLCK) {
+        let byte = subject.byte();
+        let is_ours = match lock_byte(&file, byte, libc::F_WRLCK) {
             Ok(()) => true,
             Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
             Err(error) if is_unsupported(error) && self.claims.is_some() => false,
@@ -88,14 +89,18 @@ impl Locks {
             // Somebody removed the lock file meanwhile; the next try makes a new one.
             return Ok(None);
         }
-        let Some(claims) = &self.claims else {
-            return Ok(Some(Held { claim: None, file }));
-        };
-        let claim = claims.take(&subject.label(), is_ours, patience, now)?;
-        Ok(claim.map(|claim| Held {
-            claim: Some(claim),
+        let mut held = Held {
+            claim: None,
             file,
-        }))
+            byte,
+        };
+        if let Some(claims) = &self.claims {
+            held.claim = claims.take(&subject.label(), is_ours, patience, now)?;
+            if held.claim.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(held))
     }
 
     /// Takes the writers' lock, waiting for at most `longest`.
@@ -122,6 +127,16 @@ impl Held {
             return Ok(false);
         }
         self.claim.as_mut().map_or(Ok(true), Claim::beat)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // First out: whoever gets the byte finds no claim.
+        self.claim = None;
+        // Closing the file would do, but for a process that is just being forked: it holds
+        // the same open file, and with it the lock, until it becomes another program.
+        let _ = lock_byte(&self.file, self.byte, libc::F_UNLCK);
     }
 }
 

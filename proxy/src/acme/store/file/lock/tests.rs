@@ -34,6 +34,21 @@ fn one_holds_a_name_and_its_drop_frees_it() {
 }
 
 #[test]
+fn a_process_that_is_being_forked_keeps_no_lock() {
+    for has_claims in [true, false] {
+        let directory = Directory::new();
+        let locks = Locks::new(directory.path("lock"), has_claims);
+        let held = try_name(&locks, "a").unwrap();
+        // What the fork has: the same open file.
+        let forked = held.file.try_clone().unwrap();
+        assert!(try_name(&locks, "a").is_none());
+        drop(held);
+        assert!(try_name(&locks, "a").is_some());
+        drop(forked);
+    }
+}
+
+#[test]
 fn who_writes_keeps_readers_out() {
     let directory = Directory::new();
     let locks = Locks::new(directory.path("lock"), false);
