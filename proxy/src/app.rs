@@ -5,6 +5,7 @@
 //! control plane runs on the runtime that calls [`run`]; the data plane has
 //! threads of its own.
 
+mod acme_http;
 mod around;
 mod certificates;
 mod cluster;

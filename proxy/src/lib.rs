@@ -6,25 +6,25 @@
 //! [`observe`], [`health`]), then [`service`] and [`middleware`], then [`snapshot`], which
 //! puts them together, and on top what talks to the world: [`provider`] and
 //! [`entry_point`]. [`app`] makes it all.
+//!
+//! What tells the proxy what to do and serves no request itself is a crate of its own,
+//! `tidegate-control`, and appears here as if it were modules of this one.
 
-pub mod acme;
+pub use tidegate_control::{acme, cluster, config, provider, tls};
+
 pub mod admin;
 pub mod app;
 pub mod balance;
 mod clock;
-pub mod cluster;
-pub mod config;
 pub mod entry_point;
 pub mod health;
 pub mod healthcheck;
 pub mod http;
 pub mod middleware;
 pub mod observe;
-pub mod provider;
 pub mod routing;
 pub mod rule;
 pub mod service;
 pub mod snapshot;
 mod socket;
-pub mod tls;
 pub mod upstream;

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: what cannot be read fails it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,9 @@ const LONGEST: usize = 600;
 
 /// Files that may be longer, each with the reason.
 const LONGER: &[(&str, &str)] = &[];
+
+/// Where the proxy's modules are: those of `proxy/control` appear in `proxy` by their names.
+const PROXY_CRATES: &[&str] = &["proxy", "proxy/control"];
 
 /// Modules of `proxy` by layer, lowest first. A module uses lower layers only.
 const PROXY: &[&[&str]] = &[
@@ -156,29 +159,28 @@ fn module(source: &Path, file: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What is wrong with the arrows of one crate.
-fn offences(name: &str, layers: &[&[&str]]) -> Vec<String> {
-    let source = root().join(name).join("src");
+/// What is wrong with the arrows of one program, whose modules are in these crates.
+fn offences(name: &str, crates: &[&str], layers: &[&[&str]]) -> Vec<String> {
     let level = |module: &str| layers.iter().position(|layer| layer.contains(&module));
-    let files = sources(&source);
-    let exists: Vec<_> = files
-        .iter()
-        .map(|(file, _)| module(&source, file))
-        .collect();
+    let mut files = Vec::new();
+    for source in crates.iter().map(|each| root().join(each).join("src")) {
+        let found = sources(&source).into_iter();
+        files.extend(found.map(|(file, text)| (module(&source, &file), file, text)));
+    }
+    let exists: BTreeSet<_> = files.iter().map(|(module, ..)| module.clone()).collect();
     let mut wrong = Vec::new();
-    for (file, text) in &files {
-        let from = module(&source, file);
+    for (from, file, text) in files {
         if from == "bin" {
             continue;
         }
-        let place = file.strip_prefix(root()).unwrap_or(file).display();
+        let place = file.strip_prefix(root()).unwrap_or(&file).display();
         let Some(own) = level(&from) else {
             wrong.push(format!(
                 "{place}: module `{from}` has no layer in this test"
             ));
             continue;
         };
-        for to in named(&code(text), "crate::") {
+        for to in named(&code(&text), "crate::") {
             // Not a module: an item of the crate's root, such as a macro.
             if to == from || !exists.contains(&to) {
                 continue;
@@ -200,12 +202,12 @@ fn fine(wrong: &[String]) {
 
 #[test]
 fn proxy_modules_use_lower_layers_only() {
-    fine(&offences("proxy", PROXY));
+    fine(&offences("proxy", PROXY_CRATES, PROXY));
 }
 
 #[test]
 fn director_modules_use_lower_layers_only() {
-    fine(&offences("director", DIRECTOR));
+    fine(&offences("director", &["director"], DIRECTOR));
 }
 
 #[test]

@@ -11,9 +11,10 @@ use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
 use super::StartError;
+use super::acme_http::ChallengeService;
 use super::around::Around;
 use super::view::Shown;
-use crate::acme::challenge::{Board, ChallengeService, TlsAlpn};
+use crate::acme::challenge::{Board, TlsAlpn};
 use crate::acme::resolver::Outlet;
 use crate::admin::{
     ApiService, DashboardService, NoopService, PingService, ProcessFacts, PrometheusService,

@@ -1,17 +1,15 @@
 //! Challenges that are being answered: what the authority asks any of our proxies for.
 //!
 //! Owns the [`Board`] that they stand on, how they get there from a store
-//! ([`Stored`]), and both ways to answer: a service for requests in the clear
-//! ([`ChallengeService`]) and TLS settings for handshakes ([`TlsAlpn`]). It makes
-//! no challenges and tells no authority about them; the resolvers do.
+//! ([`Stored`]), and TLS settings that answer in handshakes ([`TlsAlpn`]); requests in the
+//! clear are answered by the proxy's service `acme-http@internal`. It makes no challenges
+//! and tells no authority about them; the resolvers do.
 
 mod board;
-mod http;
 mod stored;
 mod tls_alpn;
 
 pub use board::{Board, Lookup};
-pub use http::ChallengeService;
 pub use stored::Stored;
 pub use tls_alpn::{ChallengeError, TlsAlpn};
 

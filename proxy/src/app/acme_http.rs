@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use ::http::{Method, StatusCode};
 
-use super::{Board, ChallengeKind};
+use crate::acme::challenge::{Board, ChallengeKind};
 use crate::http::{Body, HttpService, Request, Response, ResponseFuture, respond};
 use crate::provider::internal::CHALLENGES;
 
@@ -16,13 +16,13 @@ const LONGEST_TOKEN: usize = 256;
 /// decides, not the host: it can't be guessed, and the authority may have followed
 /// a redirection.
 #[derive(Clone, Debug)]
-pub struct ChallengeService {
+pub(super) struct ChallengeService {
     board: Arc<Board>,
 }
 
 impl ChallengeService {
     /// The service for the challenges on `board`.
-    pub fn new(board: Arc<Board>) -> Self {
+    pub(super) fn new(board: Arc<Board>) -> Self {
         Self { board }
     }
 
