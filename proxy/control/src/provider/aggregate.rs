@@ -2,8 +2,8 @@
 //!
 //! Keeps each provider's last value, gives every object its full name
 //! (`name@provider`), and publishes the whole when something changed: the first
-//! change of a burst at once, the next one not before the throttle time is over.
-//! It decides nothing about the objects themselves; `snapshot` does.
+//! change of a burst at once, the same provider's next one not before the throttle time
+//! is over. It decides nothing about the objects themselves; `snapshot` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,34 +112,66 @@ fn qualify_shared<T>(
     qualify(provider, objects, into);
 }
 
+/// What one provider says, at its own pace.
+#[derive(Debug, Default)]
+struct Paced {
+    /// When it may next be heard; always, if it has said nothing yet.
+    next: Option<Instant>,
+    /// Its last word, if that came too early.
+    waiting: Option<Update>,
+}
+
 /// Takes updates until all providers are gone, and publishes what they amount to.
 ///
-/// Nothing is published before the first update.
+/// Nothing is published before the first update. As with Traefik's
+/// `providersThrottleDuration`, a provider that changes all the time holds up nobody but
+/// itself, and what each of them says first counts at once.
 pub async fn run(
     mut updates: mpsc::Receiver<Update>,
     published: watch::Sender<Arc<Merged>>,
     throttle: Duration,
 ) {
     let mut aggregate = Aggregate::default();
-    let mut is_dirty = false;
-    let mut next = Instant::now();
-    loop {
+    let mut providers: BTreeMap<Arc<str>, Paced> = BTreeMap::new();
+    let mut is_open = true;
+    while is_open {
+        let due = providers.values().filter(|paced| paced.waiting.is_some());
+        let due = due.filter_map(|paced| paced.next).min();
         tokio::select! {
-            update = updates.recv() => {
-                let Some(update) = update else { break };
-                debug!(provider = %update.provider, "Configuration received");
-                is_dirty |= aggregate.apply(update);
+            update = updates.recv() => match update {
+                Some(update) => wait(&mut providers, update),
+                None => is_open = false,
+            },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+        }
+        // What came together is published together.
+        while let Ok(update) = updates.try_recv() {
+            wait(&mut providers, update);
+        }
+        let now = Instant::now();
+        let mut is_new = false;
+        for paced in providers.values_mut() {
+            if is_open && paced.next.is_some_and(|next| next > now) {
+                continue;
             }
-            () = sleep_until(next), if is_dirty => {
-                is_dirty = false;
-                next = Instant::now() + throttle;
-                published.send_replace(Arc::new(aggregate.merged()));
+            if let Some(update) = paced.waiting.take()
+                && aggregate.apply(update)
+            {
+                paced.next = Some(now + throttle);
+                is_new = true;
             }
         }
+        if is_new {
+            published.send_replace(Arc::new(aggregate.merged()));
+        }
     }
-    if is_dirty {
-        published.send_replace(Arc::new(aggregate.merged()));
-    }
+}
+
+/// Keeps a provider's last word until its time has come.
+fn wait(providers: &mut BTreeMap<Arc<str>, Paced>, update: Update) {
+    debug!(provider = %update.provider, "Configuration received");
+    let paced = providers.entry(Arc::clone(&update.provider)).or_default();
+    paced.waiting = Some(update);
 }
 
 #[cfg(test)]
@@ -215,5 +247,37 @@ mod tests {
         assert!(start.elapsed() >= throttle);
         let last = seen.borrow_and_update().clone();
         assert_eq!(names(&last), ["c@file"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_holds_up_nobody_but_itself() {
+        let (sender, updates) = mpsc::channel(8);
+        let (published, mut seen) = watch::channel(Arc::default());
+        tokio::spawn(run(updates, published, Duration::from_secs(2)));
+        let start = Instant::now();
+        for (provider, router, after) in [
+            ("internal", "a", 0),
+            ("file", "b", 0),
+            // A word that changes nothing costs nothing.
+            ("docker", "c", 500),
+            ("file", "b", 500),
+            ("docker", "d", 2500),
+        ] {
+            sleep_until(start + Duration::from_millis(after)).await;
+            sender.send(update(provider, &[router])).await.unwrap();
+            if (provider, after) == ("file", 500) {
+                continue;
+            }
+            seen.changed().await.unwrap();
+            let name = format!("{router}@{provider}");
+            assert!(names(&seen.borrow_and_update()).contains(&name.as_str()));
+            assert_eq!(start.elapsed(), Duration::from_millis(after), "{name}");
+        }
+        sender.send(update("docker", &["e"])).await.unwrap();
+        drop(sender);
+        seen.changed().await.unwrap();
+        let last = seen.borrow_and_update().clone();
+        assert_eq!(names(&last), ["a@internal", "b@file", "e@docker"]);
+        assert_eq!(start.elapsed(), Duration::from_millis(2500), "the end");
     }
 }
