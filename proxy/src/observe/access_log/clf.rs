@@ -3,6 +3,7 @@
 //! `"` and `\` are escaped with a backslash, control characters and bytes that
 //! are no UTF-8 as `\xHH`, so that no value can end its quotes or its line.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use ::http::HeaderName;
@@ -12,20 +13,26 @@ use jiff::tz::TimeZone;
 use super::Headers;
 use super::entry::{Entry, Value};
 use super::field::{Field, KeptFields};
-use super::format::zoned;
+use super::format::Stamp;
 
 /// The headers that these formats show.
 pub(super) const HEADERS: [HeaderName; 2] = [REFERER, USER_AGENT];
 
 /// Traefik's format: the generic one, then request count, router, server and duration.
-pub(super) fn common(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone: &TimeZone) {
-    generic(out, entry, fields, zone);
+pub(super) fn common(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    fields: &KeptFields,
+    zone: &TimeZone,
+    stamp: &mut Stamp,
+) {
+    generic(out, entry, fields, zone, stamp);
     out.push(b' ');
     bare(out, entry, fields, Field::RequestCount);
     out.push(b' ');
-    quoted(out, text(entry, fields, Field::RouterName).as_deref());
+    quoted(out, entry, fields, Field::RouterName);
     out.push(b' ');
-    quoted(out, text(entry, fields, Field::ServiceUrl).as_deref());
+    quoted(out, entry, fields, Field::ServiceUrl);
     let duration = if fields.contains(Field::Duration) {
         entry.duration.as_millis()
     } else {
@@ -35,12 +42,18 @@ pub(super) fn common(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone
 }
 
 /// Client, user, time, request line, status, size, referer, user agent.
-pub(super) fn generic(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone: &TimeZone) {
+pub(super) fn generic(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    fields: &KeptFields,
+    zone: &TimeZone,
+    stamp: &mut Stamp,
+) {
     bare(out, entry, fields, Field::ClientHost);
     out.extend_from_slice(b" - ");
     bare(out, entry, fields, Field::ClientUsername);
     out.extend_from_slice(b" [");
-    time(out, entry, fields, zone);
+    time(out, entry, fields, zone, stamp);
     out.extend_from_slice(b"] \"");
     bare(out, entry, fields, Field::RequestMethod);
     out.push(b' ');
@@ -52,53 +65,50 @@ pub(super) fn generic(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zon
     out.push(b' ');
     bare(out, entry, fields, Field::DownstreamContentSize);
     for name in &HEADERS {
-        out.push(b' ');
-        quoted(out, header(&entry.request_headers, name).as_deref());
+        out.extend_from_slice(b" \"");
+        match &*header(&entry.request_headers, name) {
+            [] => out.push(b'-'),
+            value => escape(out, value, false),
+        }
+        out.push(b'"');
     }
 }
 
-/// The value of a field that is kept and not empty, as bytes.
-fn text(entry: &Entry, fields: &KeptFields, field: Field) -> Option<Vec<u8>> {
-    if !fields.contains(field) {
-        return None;
-    }
-    let bytes = match entry.value(field)? {
-        Value::Bytes(bytes) => bytes.into_owned(),
-        Value::Integer(number) => number.to_string().into_bytes(),
-        Value::Ratio(_) | Value::Utc(_) | Value::Local(_) => return None,
-    };
-    (!bytes.is_empty()).then_some(bytes)
-}
-
-/// A field without quotes of its own. A user's name may hold no blank, or it
-/// could pose as the fields after it.
+/// A field that is kept and not empty, without quotes of its own. A user's name may
+/// hold no blank, or it could pose as the fields after it.
 fn bare(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, field: Field) {
-    match text(entry, fields, field) {
-        Some(bytes) => escape(out, &bytes, field == Field::ClientUsername),
-        None => out.push(b'-'),
+    let value = fields.contains(field).then(|| entry.value(field)).flatten();
+    match value {
+        Some(Value::Bytes(bytes)) if !bytes.is_empty() => {
+            escape(out, &bytes, field == Field::ClientUsername);
+        }
+        Some(Value::Integer(number)) => {
+            let _ = write!(out, "{number}");
+        }
+        _ => out.push(b'-'),
     }
 }
 
-fn quoted(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+fn quoted(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, field: Field) {
     out.push(b'"');
-    escape(
-        out,
-        bytes.filter(|bytes| !bytes.is_empty()).unwrap_or(b"-"),
-        false,
-    );
+    bare(out, entry, fields, field);
     out.push(b'"');
 }
 
-fn header(headers: &Headers, name: &HeaderName) -> Option<Vec<u8>> {
-    let values: Vec<_> = headers
-        .iter()
-        .filter(|(header, _)| header == name)
-        .map(|(_, value)| value.as_bytes())
-        .collect();
-    (!values.is_empty()).then(|| values.join(&b','))
+/// The values of a header, parted by commas; nothing if it is not there.
+fn header<'a>(headers: &'a Headers, name: &HeaderName) -> Cow<'a, [u8]> {
+    let named = headers.iter().filter(|(header, _)| header == name);
+    let mut values = named.map(|(_, value)| value.as_bytes());
+    let mut all = Cow::Borrowed(values.next().unwrap_or_default());
+    for value in values {
+        let all = all.to_mut();
+        all.push(b',');
+        all.extend_from_slice(value);
+    }
+    all
 }
 
-fn time(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone: &TimeZone) {
+fn time(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone: &TimeZone, stamp: &mut Stamp) {
     let zone = if fields.contains(Field::StartUtc) {
         &TimeZone::UTC
     } else if fields.contains(Field::StartLocal) {
@@ -107,12 +117,20 @@ fn time(out: &mut Vec<u8>, entry: &Entry, fields: &KeptFields, zone: &TimeZone) 
         out.push(b'-');
         return;
     };
-    let start = zoned(entry.started_at, zone);
-    let _ = write!(out, "{}", start.strftime("%d/%b/%Y:%H:%M:%S %z"));
+    stamp.write(out, entry.started_at, zone);
 }
 
 /// Appends `bytes` so that they can end neither quotes nor line.
 fn escape(out: &mut Vec<u8>, bytes: &[u8], also_blanks: bool) {
+    let is_plain = |byte: &u8| match byte {
+        b'"' | b'\\' => false,
+        b' ' => !also_blanks,
+        byte => byte.is_ascii_graphic(),
+    };
+    if bytes.iter().all(is_plain) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             let mut buffer = [0; 4];
@@ -144,8 +162,9 @@ mod tests {
 
     #[test]
     fn nothing_ends_its_quotes_or_its_line() {
-        let rows: [(&[u8], &str); 6] = [
+        let rows: [(&[u8], &str); 7] = [
             (b"plain text", "plain text"),
+            (b"", ""),
             (b"a\"b", r#"a\"b"#),
             (b"a\\\"b", r#"a\\\"b"#),
             (b"a\r\nb\t", r"a\x0D\x0Ab\x09"),

@@ -1,8 +1,8 @@
 //! The thread that writes the access log.
 //!
-//! Entries come through a bounded queue. The thread formats as many as are
-//! there, up to a buffer's worth, writes them in one go and sleeps when nothing
-//! is left, so lines are never held back while it is idle. `reopen` and `close`
+//! Entries come through a bounded queue. The first one wakes the thread, which lets
+//! some milliseconds of others come after it: nobody has to be woken for those, and
+//! they are written in one go. When nothing is left it sleeps. `reopen` and `close`
 //! are flags; a wake-up goes through the queue, and where that is full the
 //! thread is awake anyway.
 
@@ -22,6 +22,13 @@ use super::sink::Sink;
 
 /// Bytes that are written in one go.
 const BATCH: usize = 64 * 1024;
+
+/// How long the first line waits for others, where this many may wait. In a queue that
+/// holds less the time is less in proportion, or it would fill.
+const GATHER: (Duration, u32) = (Duration::from_millis(5), 4096);
+
+/// Shorter sleeps cost more than they save.
+const SHORTEST: Duration = Duration::from_micros(100);
 
 /// The near end of the queue.
 #[derive(Debug)]
@@ -55,6 +62,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             formatter,
             sink,
+            gather: gather(capacity),
             buffer: Vec::new(),
             lines: 0,
             is_failing: false,
@@ -110,6 +118,8 @@ struct Thread {
     shared: Arc<Shared>,
     formatter: Formatter,
     sink: Sink,
+    /// How long lines wait for others.
+    gather: Duration,
     buffer: Vec<u8>,
     /// Lines in the buffer.
     lines: u64,
@@ -121,23 +131,32 @@ impl Thread {
     fn run(&mut self) {
         while let Ok(message) = self.entries.recv() {
             self.take(message);
-            self.fill();
-            if self.shared.must_reopen.swap(false, Ordering::AcqRel) {
-                self.reopen();
+            if !self.gather.is_zero() && !self.is_closing() {
+                thread::sleep(self.gather);
             }
-            self.flush();
-            if self.shared.is_closing.load(Ordering::Acquire) {
+            self.drain();
+            if self.is_closing() {
                 return self.drain();
             }
         }
     }
 
-    /// Writes what came before the end, also while the last batch was written.
+    fn is_closing(&self) -> bool {
+        self.shared.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Writes all that is there, also what comes while a batch is written.
     fn drain(&mut self) {
-        while !self.fill() {
+        loop {
+            let is_all = self.fill();
+            if self.shared.must_reopen.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
             self.flush();
+            if is_all {
+                return;
+            }
         }
-        self.flush();
     }
 
     /// Takes what is there, up to a batch. Tells whether nothing is left.
@@ -182,5 +201,17 @@ impl Thread {
         self.lines = 0;
         self.buffer.clear();
         self.buffer.shrink_to(2 * BATCH);
+    }
+}
+
+/// How long lines wait for others in a queue that holds so many.
+fn gather(capacity: usize) -> Duration {
+    let (longest, full) = GATHER;
+    let capacity = u32::try_from(capacity).unwrap_or(full).min(full);
+    let time = longest * capacity / full;
+    if time < SHORTEST {
+        Duration::ZERO
+    } else {
+        time
     }
 }
