@@ -255,8 +255,13 @@ impl State {
     }
 
     fn add(&mut self, source: Source, challenge: Challenge) {
+        let is_found = source == Source::Found;
         let held = self.sources.entry(source).or_default();
-        held.retain(|known| known.token != challenge.token);
+        held.retain(|known| {
+            let is_place = known.kind == challenge.kind && known.key() == challenge.key();
+            // Who asked for a name knows what stands there now.
+            known.token != challenge.token && !(is_found && is_place)
+        });
         held.push(Arc::new(challenge));
     }
 

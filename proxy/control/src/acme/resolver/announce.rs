@@ -4,12 +4,16 @@
 //! and hear of them from each other where there is a cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join};
 
 use crate::acme::authority::{Announce, AnnounceError};
 use crate::acme::challenge::{Board, Challenge, ChallengeKind};
 use crate::acme::store::{Change, Store};
+
+/// The smallest time that every store tells apart.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Tells this process, the store and the other members.
 #[derive(Debug)]
@@ -25,28 +29,51 @@ pub struct Everywhere {
 }
 
 impl Everywhere {
-    /// Takes away what a proxy that died left of an earlier order for the same name: a
+    /// What a proxy that died left in the store of an earlier order for the same name: a
     /// handshake can be answered for one order only.
-    fn left_behind(&self, challenge: &Challenge) -> Vec<Change> {
+    fn left_behind(&self, challenge: &Challenge) -> Vec<Challenge> {
         let observed = Arc::clone(&self.store.observed().borrow());
         let contents = observed.contents.as_ref();
         let own = contents.and_then(|contents| contents.resolvers.get(&*self.resolver));
         let known = own.into_iter().flat_map(|own| &own.challenges);
         known
-            .filter(|known| {
-                challenge.kind == ChallengeKind::TlsAlpn01 && known.kind == challenge.kind
-            })
-            .filter(|known| known.name == challenge.name && known.token != challenge.token)
-            .map(|known| Change::RemoveChallenge(known.token.clone()))
+            .filter(|known| follows(challenge, known))
+            .cloned()
             .collect()
     }
+
+    /// The challenge, made to end later than any that it follows. Of two, proxies take the
+    /// one that ends last, and neither the clocks of two machines nor the store's whole
+    /// seconds tell which that is.
+    fn outlast(&self, challenge: &Challenge, left: &[Challenge]) -> Challenge {
+        let known = self.board.peek(challenge.kind, &challenge.key());
+        let known = known.as_deref().filter(|known| follows(challenge, known));
+        let ends = left.iter().chain(known).map(|known| known.expires);
+        let after = ends.max().map(|last| last + TICK);
+        Challenge {
+            expires: after.map_or(challenge.expires, |after| after.max(challenge.expires)),
+            ..challenge.clone()
+        }
+    }
+}
+
+/// Whether the challenge is of another order for the same name than `known`, and takes its
+/// place in handshakes.
+fn follows(challenge: &Challenge, known: &Challenge) -> bool {
+    challenge.kind == ChallengeKind::TlsAlpn01
+        && known.kind == challenge.kind
+        && known.name == challenge.name
+        && known.token != challenge.token
 }
 
 impl Announce for Everywhere {
     fn present<'a>(&'a self, challenge: &'a Challenge) -> BoxFuture<'a, Result<(), AnnounceError>> {
         Box::pin(async move {
-            self.board.present(challenge);
-            let mut change = self.left_behind(challenge);
+            let left = self.left_behind(challenge);
+            let challenge = self.outlast(challenge, &left);
+            self.board.present(&challenge);
+            let left = left.into_iter().map(|left| left.token);
+            let mut change: Vec<_> = left.map(Change::RemoveChallenge).collect();
             change.push(Change::PutChallenge(challenge.clone()));
             let storing = async {
                 let stored = self.store.apply(&self.resolver, change).await;
@@ -54,7 +81,7 @@ impl Announce for Everywhere {
             };
             let telling = async {
                 match &self.members {
-                    Some(members) => Some(members.present(challenge).await),
+                    Some(members) => Some(members.present(&challenge).await),
                     None => None,
                 }
             };
@@ -62,7 +89,7 @@ impl Announce for Everywhere {
             match join(storing, telling).await {
                 (Ok(()), _) | (_, Some(Ok(()))) => Ok(()),
                 (Err(error), _) => Err(AnnounceError {
-                    name: challenge.name.clone(),
+                    name: challenge.name,
                     message: error,
                 }),
             }
@@ -82,5 +109,63 @@ impl Announce for Everywhere {
             // One that stays behind ends by itself.
             let _ = join(storing, telling).await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::acme::store::memory::{Place, Steps};
+
+    fn challenge(kind: ChallengeKind, token: &str, expires: SystemTime) -> Challenge {
+        Challenge {
+            kind,
+            name: "a.example".to_owned(),
+            token: token.to_owned(),
+            key_authorization: format!("{token}.print"),
+            expires,
+        }
+    }
+
+    /// Presents a challenge where an earlier one, of a proxy with a fast clock, was left, and
+    /// returns those in the store afterwards.
+    async fn presented(kind: ChallengeKind) -> (Arc<Board>, Vec<Challenge>) {
+        let now = SystemTime::now();
+        let place = Arc::new(Place::default());
+        let left = challenge(kind, "left", now + Duration::from_secs(90));
+        place.change("le", vec![Change::PutChallenge(left.clone())]);
+        let board = Arc::new(Board::default());
+        board.replace("store", [left]);
+        let everywhere = Everywhere {
+            resolver: "le".into(),
+            board: Arc::clone(&board),
+            store: place.handle(&Steps::until(0)),
+            members: None,
+        };
+        let new = challenge(kind, "new", now + Duration::from_secs(60));
+        everywhere.present(&new).await.unwrap();
+        (board, place.contents().resolvers["le"].challenges.clone())
+    }
+
+    #[tokio::test]
+    async fn a_handshake_is_answered_for_the_last_order_whatever_the_clocks_say() {
+        let (board, stored) = presented(ChallengeKind::TlsAlpn01).await;
+        let known = board.peek(ChallengeKind::TlsAlpn01, "a.example").unwrap();
+        assert_eq!(known.token, "new");
+        let [stored] = stored.as_slice() else {
+            panic!("{stored:?}");
+        };
+        assert_eq!(*stored, *known);
+    }
+
+    #[tokio::test]
+    async fn tokens_of_earlier_orders_are_answered_as_before() {
+        let (board, stored) = presented(ChallengeKind::Http01).await;
+        assert_eq!(stored.len(), 2);
+        for token in ["left", "new"] {
+            assert!(board.peek(ChallengeKind::Http01, token).is_some());
+        }
     }
 }

@@ -77,7 +77,8 @@ async fn a_name_is_asked_for_again_and_a_token_is_not() {
         kind: ChallengeKind::TlsAlpn01,
         ..challenge(token, seconds)
     };
-    let elsewhere = Elsewhere::quick(Some(by_name("new", 60)));
+    let new = by_name("new", 60);
+    let elsewhere = Elsewhere::quick(Some(new.clone()));
     let board = board(&[&elsewhere]);
     board.replace("store", [by_name("old", 50), challenge("token", 50)]);
     let find = async || shown(board.find(ChallengeKind::TlsAlpn01, "a.example").await);
@@ -85,10 +86,17 @@ async fn a_name_is_asked_for_again_and_a_token_is_not() {
     assert_eq!(elsewhere.asked(), 1);
     assert_eq!(shown(board.find(KIND, "token").await).unwrap(), "token.50");
     assert_eq!(elsewhere.asked(), 1);
+    // Stores know whole seconds: of two that end at once the last one counts.
+    *elsewhere.answer.lock().unwrap() = Some(Challenge {
+        expires: new.expires,
+        ..by_name("newest", 60)
+    });
+    assert_eq!(find().await.unwrap(), "newest.60");
+    assert_eq!(elsewhere.asked(), 2);
     // Nobody knows better than the one that ordered.
     board.present(&by_name("own", 70));
     assert_eq!(find().await.unwrap(), "own.70");
-    assert_eq!(elsewhere.asked(), 1);
+    assert_eq!(elsewhere.asked(), 2);
 }
 
 #[tokio::test]
