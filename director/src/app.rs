@@ -4,7 +4,7 @@
 //! The only place that knows all parts. They never wait for one another but
 //! through the channels made here. `main` calls [`run`].
 
-pub mod again;
+mod again;
 mod asks;
 mod ending;
 mod failure;
@@ -14,6 +14,7 @@ mod masters;
 mod permission;
 mod wiring;
 
+pub use again::Again;
 pub use failure::Failure;
 pub use kept::{Keeping, Kept};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tidegate_director::app::{Failure, Keeping, Kept, again};
+use tidegate_director::app::{Again, Failure, Keeping, Kept};
 use tidegate_director::config::help;
 use tidegate_director::config::loader::{self, LoadError, Loaded};
 use tidegate_director::{app, cli, log};
@@ -17,6 +17,9 @@ use tracing::{error, info, warn};
 
 /// The exit code of settings that can't be used.
 const BAD_SETTINGS: u8 = 2;
+
+/// What a request to start again gets when the end was asked for.
+const ENDING: &str = "It is ending: nothing is read again";
 
 /// How long the end may take once it was asked for twice.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,6 +89,13 @@ fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    let again = match Again::prepare() {
+        Ok(again) => again,
+        Err(error) => {
+            error!(%error, "The system refuses a signal's handler");
+            return ExitCode::FAILURE;
+        }
+    };
     // Checks, the API and the table share this thread; the election has its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -97,7 +107,7 @@ fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let served = runtime.block_on(serve(loaded, arguments));
+    let served = runtime.block_on(serve(loaded, arguments, &again));
     // A name that is still being looked up keeps nobody waiting.
     runtime.shutdown_background();
     match served {
@@ -109,7 +119,7 @@ fn run(loaded: Loaded, arguments: &[String]) -> ExitCode {
     }
 }
 
-async fn serve(loaded: Loaded, arguments: &[String]) -> Result<(), Failure> {
+async fn serve(loaded: Loaded, arguments: &[String], again: &Again) -> Result<(), Failure> {
     let (trigger, shutdown) = shutdown::channel();
     let (hangups, mut reloads) = watch::channel(0);
     let keeping = Keeping::new(Kept::take());
@@ -121,14 +131,14 @@ async fn serve(loaded: Loaded, arguments: &[String]) -> Result<(), Failure> {
         std::future::pending::<()>().await;
     };
     let running = async {
-        again::hear_signals();
+        again.hear_signals();
         app::run(loaded, keeping.clone(), shutdown.clone()).await
     };
     let reload = async {
         while reloads.changed().await.is_ok() {
             match shutdown.stage() {
-                Stage::Running => begin_again(arguments, &keeping, &socket),
-                Stage::Draining | Stage::Immediate => info!("It is ending: nothing is read again"),
+                Stage::Running => begin_again(again, arguments, &keeping, &socket),
+                Stage::Draining | Stage::Immediate => info!("{ENDING}"),
             }
         }
         std::future::pending::<()>().await;
@@ -150,7 +160,7 @@ async fn patience(mut shutdown: Shutdown) {
 }
 
 /// Becomes a new director with the settings as they are now, if they can be used.
-fn begin_again(arguments: &[String], keeping: &Keeping, socket: &Path) {
+fn begin_again(again: &Again, arguments: &[String], keeping: &Keeping, socket: &Path) {
     if let Err(error) = load(arguments) {
         let error = error.to_string().replace('\n', "; ");
         error!(
@@ -160,6 +170,10 @@ fn begin_again(arguments: &[String], keeping: &Keeping, socket: &Path) {
         return;
     }
     info!("Starting again with the settings as they are now");
-    let Err(error) = again::begin(&keeping.now(), socket);
-    error!(%error, "The settings stay as they are, for the program can't be started again");
+    match again.begin(&keeping.now(), socket) {
+        Ok(()) => info!("{ENDING}"),
+        Err(error) => {
+            error!(%error, "The settings stay as they are, for the program can't be started again");
+        }
+    }
 }

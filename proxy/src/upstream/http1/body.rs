@@ -14,7 +14,8 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt as _;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::spawn_local;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::pool;
 use super::Connection;
@@ -94,17 +95,9 @@ enum Link {
     /// The same, on which a request is still being sent.
     Sending(
         Rc<RefCell<Sending>>,
-        #[expect(dead_code, reason = "held for its drop")] Option<AbortOnDrop>,
+        #[expect(dead_code, reason = "held for its drop")] Option<AbortOnDropHandle<()>>,
     ),
     Closed,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// A request that is still on its way while its response is read.
@@ -128,9 +121,9 @@ impl Sending {
         }
     }
 
-    fn run(sending: Rc<RefCell<Self>>) -> AbortOnDrop {
+    fn run(sending: Rc<RefCell<Self>>) -> AbortOnDropHandle<()> {
         let task = std::future::poll_fn(move |cx| sending.borrow_mut().poll(cx));
-        AbortOnDrop(spawn_local(task).abort_handle())
+        AbortOnDropHandle::new(spawn_local(task))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

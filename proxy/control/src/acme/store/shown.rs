@@ -4,14 +4,16 @@
 //! trouble once when it begins and once when it is over, and lets many who want to
 //! know at once wait for one reading.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::object::Unreadable;
 use super::{Contents, Observed, StoreError};
 
 /// The shortest time between two readings: whoever asks for nonsense makes no more.
@@ -23,6 +25,8 @@ pub(super) struct Shown {
     sender: watch::Sender<Arc<Observed>>,
     /// When the last reading began.
     began: Mutex<Option<Instant>>,
+    /// Values that were complained about.
+    named: sync::Mutex<BTreeSet<String>>,
 }
 
 impl Shown {
@@ -36,6 +40,7 @@ impl Shown {
             place,
             sender: watch::Sender::new(Arc::new(nothing)),
             began: Mutex::new(None),
+            named: sync::Mutex::default(),
         }
     }
 
@@ -86,6 +91,35 @@ impl Shown {
         let at = self.sender.borrow().at;
         self.seen(contents, at, remark);
         Ok(())
+    }
+
+    /// Names in the log each value that is of no use, once. Returns what an operator must
+    /// know: of values that this proxy should be able to read and can't. `what` is what
+    /// holds a value there.
+    pub(super) fn remark(
+        &self,
+        what: &str,
+        unreadable: &BTreeMap<String, Unreadable>,
+    ) -> Option<String> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, trouble) in unreadable {
+            if !named.contains(name) {
+                let (store, error) = (self.place(), trouble.message.as_str());
+                warn!(
+                    store,
+                    name, error, "A value is none of ours and is left alone"
+                );
+            }
+        }
+        *named = unreadable.keys().cloned().collect();
+        let mut foreign = unreadable.iter().filter(|(_, it)| it.is_foreign);
+        let (first, trouble) = foreign.next()?;
+        let more = match foreign.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = &trouble.message;
+        Some(format!("{what} {first}{more} can't be read: {message}"))
     }
 
     fn seen(&self, contents: Contents, at: Option<Instant>, trouble: Option<String>) {

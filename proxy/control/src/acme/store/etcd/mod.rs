@@ -12,7 +12,7 @@ mod reading;
 mod tests;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,8 @@ use futures_util::future::BoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use self::client::{EtcdError, Gateway};
 use self::reading::{Entry, Reading};
@@ -53,7 +53,7 @@ const AFTERLIFE: Duration = Duration::from_secs(3600);
 /// etcd as a store.
 pub struct EtcdStore {
     inner: Arc<Inner>,
-    _following: DropGuard,
+    _following: AbortOnDropHandle<()>,
 }
 
 struct Inner {
@@ -68,8 +68,6 @@ struct Inner {
     gateway: Arc<Gateway>,
     sealer: Arc<dyn Sealer>,
     last: Mutex<Arc<Reading>>,
-    /// Keys that were complained about.
-    named: Mutex<BTreeSet<String>>,
 }
 
 impl EtcdStore {
@@ -94,17 +92,12 @@ impl EtcdStore {
             taken: AtomicU64::new(0),
             sealer,
             last: Mutex::default(),
-            named: Mutex::default(),
         });
-        let stop = CancellationToken::new();
         let following = Arc::clone(&inner);
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            stopped.run_until_cancelled(following.follow()).await;
-        });
+        let following = tokio::spawn(async move { following.follow().await });
         Ok(Self {
             inner,
-            _following: stop.drop_guard(),
+            _following: AbortOnDropHandle::new(following),
         })
     }
 }
@@ -223,24 +216,8 @@ impl Inner {
         let reading = Reading::new(&self.values, revision, &found.kvs, sealer, &last);
         let reading = Arc::new(reading);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&reading);
-        self.complain(&reading);
-        Ok((contents(reading.objects()), reading.remark()))
-    }
-
-    /// Names each key that is of no use, once.
-    fn complain(&self, reading: &Reading) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, trouble) in &reading.unreadable {
-            if !named.contains(key) {
-                let store = self.shown.place();
-                let error = trouble.message.as_str();
-                warn!(
-                    store,
-                    key, error, "A key's value is none of ours and is left alone"
-                );
-            }
-        }
-        *named = reading.unreadable.keys().cloned().collect();
+        let remark = self.shown.remark("key", &reading.unreadable);
+        Ok((contents(reading.objects()), remark))
     }
 
     async fn apply(&self, resolver: &str, changes: Vec<Change>) -> Result<(), StoreError> {

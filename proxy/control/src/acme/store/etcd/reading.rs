@@ -77,20 +77,6 @@ impl Reading {
     pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
         self.entries.values().map(|entry| entry.object.as_ref())
     }
-
-    /// What an operator must know: values that this proxy should be able to read and can't.
-    pub(super) fn remark(&self) -> Option<String> {
-        let mut foreign = self.unreadable.iter().filter(|(_, it)| it.is_foreign);
-        let (first, trouble) = foreign.next()?;
-        let more = match foreign.count() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Some(format!(
-            "key {first}{more} can't be read: {}",
-            trouble.message
-        ))
-    }
 }
 
 fn take(

@@ -24,8 +24,8 @@ use tidegate_shared::docker::{ConfigObject, Configs, EngineError, LARGEST_CONFIG
 use tidegate_shared::report::Chain;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, warn};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use self::lock::Locks;
 use self::reading::{Group, Reading};
@@ -60,7 +60,7 @@ const RESEALED: usize = 20;
 /// Docker configs as a store.
 pub struct SwarmStore {
     inner: Arc<Inner>,
-    _following: DropGuard,
+    _following: AbortOnDropHandle<()>,
 }
 
 struct Inner {
@@ -70,8 +70,6 @@ struct Inner {
     sealer: Arc<dyn Sealer>,
     locks: Arc<Locks>,
     known: Mutex<Known>,
-    /// Configs that were complained about.
-    named: Mutex<BTreeSet<String>>,
 }
 
 /// What was last read, as it is and as it is understood.
@@ -104,17 +102,12 @@ impl SwarmStore {
             engine,
             sealer,
             known: Mutex::default(),
-            named: Mutex::default(),
         });
-        let stop = CancellationToken::new();
         let following = Arc::clone(&inner);
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            stopped.run_until_cancelled(following.follow()).await;
-        });
+        let following = tokio::spawn(async move { following.follow().await });
         Ok(Self {
             inner,
-            _following: stop.drop_guard(),
+            _following: AbortOnDropHandle::new(following),
         })
     }
 }
@@ -253,24 +246,8 @@ impl Inner {
         known.reading = Arc::new(reading);
         let reading = Arc::clone(&known.reading);
         drop(known);
-        self.complain(&reading);
-        (contents(reading.objects()), reading.remark())
-    }
-
-    /// Names each config that is of no use, once.
-    fn complain(&self, reading: &Reading) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        for (config, trouble) in &reading.unreadable {
-            if !named.contains(config) {
-                let store = self.shown.place();
-                let error = trouble.message.as_str();
-                warn!(
-                    store,
-                    config, error, "A config is none of ours and is left alone"
-                );
-            }
-        }
-        *named = reading.unreadable.keys().cloned().collect();
+        let remark = self.shown.remark("config", &reading.unreadable);
+        (contents(reading.objects()), remark)
     }
 
     async fn apply(&self, resolver: &str, changes: Vec<Change>) -> Result<(), StoreError> {
