@@ -49,7 +49,8 @@ impl Everywhere {
         let known = self.board.peek(challenge.kind, &challenge.key());
         let known = known.as_deref().filter(|known| follows(challenge, known));
         let ends = left.iter().chain(known).map(|known| known.expires);
-        let after = ends.max().map(|last| last + TICK);
+        // What lies in a store may name the end of time.
+        let after = ends.max().and_then(|last| last.checked_add(TICK));
         Challenge {
             expires: after.map_or(challenge.expires, |after| after.max(challenge.expires)),
             ..challenge.clone()
@@ -132,9 +133,13 @@ mod tests {
     /// Presents a challenge where an earlier one, of a proxy with a fast clock, was left, and
     /// returns those in the store afterwards.
     async fn presented(kind: ChallengeKind) -> (Arc<Board>, Vec<Challenge>) {
+        presented_after(kind, SystemTime::now() + Duration::from_secs(90)).await
+    }
+
+    async fn presented_after(kind: ChallengeKind, end: SystemTime) -> (Arc<Board>, Vec<Challenge>) {
         let now = SystemTime::now();
         let place = Arc::new(Place::default());
-        let left = challenge(kind, "left", now + Duration::from_secs(90));
+        let left = challenge(kind, "left", end);
         place.change("le", vec![Change::PutChallenge(left.clone())]);
         let board = Arc::new(Board::default());
         board.replace("store", [left]);
@@ -158,6 +163,16 @@ mod tests {
             panic!("{stored:?}");
         };
         assert_eq!(*stored, *known);
+    }
+
+    #[tokio::test]
+    async fn a_challenge_that_never_ends_stops_nobody() {
+        let last = Duration::from_secs(i64::MAX.unsigned_abs());
+        let end = SystemTime::UNIX_EPOCH.checked_add(last).unwrap();
+        assert_eq!(end.checked_add(TICK), None);
+        let (_, stored) = presented_after(ChallengeKind::TlsAlpn01, end).await;
+        let tokens: Vec<_> = stored.iter().map(|it| it.token.as_str()).collect();
+        assert_eq!(tokens, ["new"]);
     }
 
     #[tokio::test]

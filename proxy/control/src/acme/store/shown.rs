@@ -1,8 +1,9 @@
 //! What a store shows of itself, and how often it is read for those who ask.
 //!
 //! Shared by the stores that talk to a service: keeps what was last read, tells a
-//! trouble once when it begins and once when it is over, and lets many who want to
-//! know at once wait for one reading.
+//! trouble once when it begins and once when it is over, names each value that is of no
+//! use once, and lets many who want to know at once wait for one reading. What a value
+//! means is the stores' own matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
